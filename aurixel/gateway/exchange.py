@@ -1,0 +1,64 @@
+"""What the gateway needs of an HTTP server for one request; the edge implements it, and nothing here names Tornado."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
+    """A request before its body: `headers` by lower-case name (a repeated one is joined with a comma), `started` on the
+    monotonic performance clock in seconds, `at_ms` by the wall clock, `client_ip` after trusted proxies."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    client_ip: str
+    request_id: str
+    started: float
+    at_ms: int
+
+
+class ByteSource(Protocol):
+    """The request body, bounded by the edge (`ClientError("body_too_large")`) and by its deadline
+    (`ClientError("request_timeout")`); both raise `ClientGone` when the client leaves."""
+
+    async def all(self) -> bytes:
+        """The whole body."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+
+
+class Exchange(Protocol):
+    """One request and its answer. `start` once, then `write` any number of times, then `finish`; nothing after it."""
+
+    head: RequestHead
+    body: ByteSource
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line has gone: the commit point."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+
+    def on_gone(self, call: Callable[[], object] | None) -> None:
+        """Call `call()` once as soon as the client has left (at once, if it has); replaces an earlier call; None clears."""
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Send the status line and headers (buffered until the first write). Content-Length, if any, is among them;
+        without one the body is chunked. `ClientGone` if the client has left."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the client is slower than the buffer allows. `ClientGone` if it leaves meanwhile."""
+
+    def finish(self) -> None:
+        """The answer is complete; the connection may serve the next request."""
+
+    def abort(self) -> None:
+        """Close the connection without a clean end."""

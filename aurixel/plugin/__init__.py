@@ -1,0 +1,78 @@
+"""The one import for plugin authors: everything a provider, policy check, billing backend or dialect needs.
+
+It promises to stay stable within a major version, and imports neither Tornado nor a store.
+"""
+
+from aurixel.errors import (
+    ClientError,
+    ConfigError,
+    PolicyError,
+    ProviderError,
+    RequestError,
+)
+from aurixel.plugin.contracts import (
+    Allow,
+    Attempt,
+    Body,
+    Changes,
+    Classified,
+    Deny,
+    Dialect,
+    ErrorReply,
+    Headers,
+    Host,
+    ImageBound,
+    InputBound,
+    ModelCard,
+    ModelRules,
+    Outgoing,
+    ParsedRequest,
+    PolicyCheck,
+    Provider,
+    ReplyReader,
+    Rewrite,
+    StreamReader,
+    UpstreamReply,
+    Verdict,
+)
+from aurixel.plugin.hookspecs import PROJECT, hookimpl
+from aurixel.values import Nanos, Outcome, Principal, RequestFacts, Secret, Usage
+
+__all__ = [
+    "PROJECT",
+    "Allow",
+    "Attempt",
+    "Body",
+    "Changes",
+    "Classified",
+    "ClientError",
+    "ConfigError",
+    "Deny",
+    "Dialect",
+    "ErrorReply",
+    "Headers",
+    "Host",
+    "ImageBound",
+    "InputBound",
+    "ModelCard",
+    "ModelRules",
+    "Nanos",
+    "Outcome",
+    "Outgoing",
+    "ParsedRequest",
+    "PolicyCheck",
+    "PolicyError",
+    "Principal",
+    "Provider",
+    "ProviderError",
+    "ReplyReader",
+    "RequestError",
+    "RequestFacts",
+    "Rewrite",
+    "Secret",
+    "StreamReader",
+    "UpstreamReply",
+    "Usage",
+    "Verdict",
+    "hookimpl",
+]

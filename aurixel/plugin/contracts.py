@@ -1,0 +1,361 @@
+"""What a plugin implements and what it is given: protocols and frozen values; no behaviour of the host lives here.
+
+Content (request and reply bytes) appears only in types without a `__repr__` of their fields, so that no log line or
+traceback can show it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
+from pydantic import BaseModel
+
+from aurixel.clock import Clock
+from aurixel.errors import ProviderError, RequestError
+from aurixel.values import NO_COUNTS, Counts, Outcome, Principal, RequestFacts, Usage
+
+# Header names are lower case; a name may repeat.
+Headers: TypeAlias = Sequence[tuple[str, str]]
+# A body is sent in slices, so that a patched 5 MB request is not copied.
+Body: TypeAlias = Sequence[bytes]
+
+
+# --- given to plugins ------------------------------------------------------------------------------------------------
+
+
+class Host(Protocol):
+    """What a plugin instance is given: no store, no configuration, no request handler."""
+
+    log: logging.Logger
+    clock: Clock
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a coroutine as a task that the host owns and cancels at shutdown; its failure is logged and counted."""
+
+
+# --- dialects ---------------------------------------------------------------------------------------------------------
+
+
+class ImageBound(msgspec.Struct, frozen=True):
+    """One input image: its pixel size where its header could be read (0, 0 where not: assume the model's cap)."""
+
+    width: int = 0
+    height: int = 0
+    low_detail: bool = False
+
+
+class InputBound(msgspec.Struct, frozen=True):
+    """What bounds the input side: UTF-8 bytes of all text (escaped JSON counts, it only inflates), messages, tools, images.
+
+    `exact_tokens` counts input that came as token numbers. `documents` counts PDF-like parts by their decoded bytes.
+    """
+
+    text_bytes: int
+    messages: int = 0
+    tools: int = 0
+    images: tuple[ImageBound, ...] = ()
+    exact_tokens: int = 0
+    audio_bytes: int = 0
+    document_bytes: int = 0
+
+
+class ModelRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of a model that size its holds: the largest output in tokens, the context, and how images count."""
+
+    context: int
+    max_output: int
+    image_patch: int = 28
+    image_multiplier: float = 1.2
+    image_cap: int = 16_384
+
+
+class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as its dialect understood it. `fields` is the top level, each value as written (raw JSON).
+
+    `asked_usage`: the client asked for usage in the stream. `output_limit`: tokens, None where the client set none.
+    `choices`: how many answers are generated at most. `needs`: usage classes beyond plain input and output that the
+    request may incur, each of which must have a price of its own (`cache_write_5m`, `tool_calls.web_search`, ...).
+    """
+
+    dialect: str
+    model: str
+    stream: bool
+    fields: Mapping[str, msgspec.Raw]
+    bound: InputBound
+    output_limit: int | None = None
+    choices: int = 1
+    asked_usage: bool = True
+    needs: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.dialect}>"
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway changes in a passed-through body: the model's upstream name, usage asked for, and the output
+    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it."""
+
+    model: str
+    output_limit: int | None = None
+    output_limit_field: str | None = None
+
+
+class ErrorReply(msgspec.Struct, frozen=True):
+    """A rendered error: status, headers (content-type and retry headers included), body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/v1/models` says of a model. `created_ms` is when the catalogue first named it."""
+
+    id: str
+    created_ms: int
+    context: int
+    max_output: int
+
+
+class ReplyReader(Protocol):
+    """Reads one whole, successful, non-streamed reply."""
+
+    def read(self, body: bytes) -> Usage:
+        """The usage the upstream reported, or an estimate with `measured=False` where it reported none.
+
+        Raises `ProviderError("upstream_invalid")` for what is not a reply of this dialect or has impossible numbers.
+        """
+
+
+class StreamReader(Protocol):
+    """Reads one event stream as it comes: hands on whole events, byte for byte, and watches for usage and the end.
+
+    After any call: `done` the stream's own terminal event has passed; `usage` what the upstream reported so far
+    (None: nothing yet); `output_bytes` UTF-8 bytes of generated text, thinking and tool arguments handed on so far;
+    `started` whether any event that carries output or role has passed (false while only keep-alives and start events did).
+    """
+
+    done: bool
+    started: bool
+    usage: Usage | None
+    output_bytes: int
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes to hand on now: whole events only, the usage event taken out if the client did not ask for it.
+
+        Raises `ProviderError`: "upstream_error_event" when the upstream sent the family's error event (which is not
+        handed on; bytes of whole events before it are in `pending_out`), "upstream_invalid" for nonsense.
+        """
+
+    pending_out: bytes
+
+    def close(self) -> bytes:
+        """The upstream ended cleanly: the last bytes to hand on. `ProviderError("upstream_died")` if it ended too early."""
+
+    def estimate(self, input_tokens: int) -> Usage:
+        """The usage of what was handed on: the upstream's numbers as far as they came, the rest from `output_bytes`."""
+
+
+class Dialect(Protocol):
+    """One wire format of one operation: pure, no I/O, driven with bytes. Errors are named, anything else is a bug."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    operation: ClassVar[str]
+
+    def parse_request(self, body: bytes, headers: Headers) -> ParsedRequest:
+        """`ClientError` for anything that is not a sound request of this dialect."""
+
+    def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
+        """The body to send upstream: as the client wrote it, but for what `changes` and metering demand."""
+
+    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
+        """An upper bound of the input tokens."""
+
+    def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
+        """A fair guess of the input tokens, for endings where the upstream reported none; never above the bound."""
+
+    def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
+        """`input_tokens` is the estimate used where the upstream reports no usage."""
+
+    def stream_reader(self, request: ParsedRequest) -> StreamReader: ...
+
+    def encode_error(self, error: RequestError, request_id: str) -> ErrorReply:
+        """The error as a reply of this family, with the right status and retry headers."""
+
+    def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
+        """The error as the family's own event in a stream that has begun."""
+
+
+# --- providers --------------------------------------------------------------------------------------------------------
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at one upstream: what to ask, and the client's headers that may go out (already through the allow-list)."""
+
+    operation: str
+    dialect: str
+    model: str
+    stream: bool
+    query: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """A request ready to be sent. `headers` hold the upstream credential: this type never prints."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: Body
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UpstreamReply(Protocol):
+    """An upstream's answer: status, headers (lower-case names), and the body as it comes (already decompressed).
+
+    Iterating raises `ProviderError`: "upstream_died" for a cut or reset, "upstream_timeout" for a passed deadline.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, in the pieces it arrives in; a piece is never empty."""
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; `ProviderError("upstream_invalid")` above `limit` bytes."""
+
+
+class Classified(msgspec.Struct, frozen=True):
+    """What an upstream's error status means. `relay`: the client's own fault, its text goes to the client as it is;
+    `failover`: this upstream cannot serve it now (or refuses *our* credentials), another may; `final`: nobody will.
+    `error` is what the client is told where the text is not relayed."""
+
+    action: Literal["relay", "failover", "final"]
+    error: ProviderError
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """A kind of upstream: where it is, how it authenticates, its quirks, and what its errors mean. One instance a block
+    `[upstreams.NAME]`. `prepare` and `classify` are pure and must not block.
+
+    `dialects`: operation -> names of the dialects it speaks. `Settings`: the pydantic model of its part of the block;
+    an unknown key is an error. A provider that is not HTTP defines `open` (see `OpensItself`).
+    """
+
+    kind: ClassVar[str]
+    dialects: ClassVar[Mapping[str, Sequence[str]]]
+    Settings: ClassVar[type[BaseModel]]
+    output_limit_field: str | None
+
+    def __init__(self, settings: Any, host: Host) -> None: ...
+
+    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+        """URL, headers and quirks; pure."""
+
+    def classify(
+        self, status: int, headers: Mapping[str, str], body: bytes
+    ) -> Classified:
+        """What a status other than 2xx means; pure. `body` is at most 64 KiB of the upstream's error text."""
+
+
+@runtime_checkable
+class OpensItself(Protocol):
+    """The escape for providers that are not HTTP: they answer an `Outgoing` themselves."""
+
+    def open(self, outgoing: Outgoing) -> AbstractAsyncContextManager[UpstreamReply]:
+        """Leaving the context stops the work at once."""
+
+
+# --- policy -----------------------------------------------------------------------------------------------------------
+
+
+class Allow(msgspec.Struct, frozen=True):
+    """Go on; `headers` go to the client on whatever reply follows."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Deny(msgspec.Struct, frozen=True, kw_only=True):
+    """Refuse. `code` from the policy codes of `aurixel.errors` or the check's own; `retry_after` in seconds."""
+
+    code: str
+    message: str
+    status: int = 403
+    retry_after: float | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Rewrite(msgspec.Struct, frozen=True, kw_only=True):
+    """Go on with another model (named as in the catalogue)."""
+
+    model: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Verdict: TypeAlias = Allow | Deny | Rewrite
+
+
+@runtime_checkable
+class PolicyCheck(Protocol):
+    """Says yes or no to a request before credit is held. `enforces`: names of the key limits it stands behind.
+
+    A check may define `finished(outcome)`, called exactly once for each request it was asked about (see `WatchesEnd`).
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[BaseModel]]
+    enforces: ClassVar[frozenset[str]]
+
+    def __init__(self, settings: Any, host: Host) -> None: ...
+
+    def parse_limit(self, name: str, value: Any) -> Any:
+        """A key limit as `check` will meet it in `principal.limits`; `ValueError` (words for the operator) if it is wrong."""
+
+    async def check(self, principal: Principal, facts: RequestFacts) -> Verdict: ...
+
+
+@runtime_checkable
+class WatchesEnd(Protocol):
+    """A policy check that must know how each request ended (concurrency, tokens a minute). Sync, must not block."""
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+__all__ = [
+    "NO_COUNTS",
+    "Allow",
+    "Attempt",
+    "Body",
+    "Changes",
+    "Classified",
+    "Counts",
+    "Deny",
+    "Dialect",
+    "ErrorReply",
+    "Headers",
+    "Host",
+    "ImageBound",
+    "InputBound",
+    "ModelCard",
+    "ModelRules",
+    "OpensItself",
+    "Outgoing",
+    "ParsedRequest",
+    "PolicyCheck",
+    "Provider",
+    "ReplyReader",
+    "Rewrite",
+    "StreamReader",
+    "UpstreamReply",
+    "Verdict",
+    "WatchesEnd",
+]

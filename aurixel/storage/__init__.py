@@ -1,0 +1,345 @@
+"""The store: named atomic operations and the documents they touch; not a generic CRUD, and no rule of money lives here.
+
+Every operation touches one document (or, for the batches, each of its documents by itself), is guarded, and may be
+sent again at any time. The guards are those of docs/ledger.md; **no match proves nothing**: it is answered with `None`
+or `False`, and the caller reads and decides again. Any operation may raise `StoreUnavailable`: then it may have
+happened, may not have, or may still land. Two implementations, `sqlite` and `mongo`, pass one contract suite.
+
+Amounts are nano-dollars, 0 <= amount < 2**62, checked before anything is sent (`ValueError`: a bug of the caller).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from aurixel.values import Nanos
+
+# --- credit (ledger) --------------------------------------------------------------------------------------------
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """One incarnation's lease on an account: `amount` it may spend, `seq` the last frame posted under it."""
+
+    amount: Nanos
+    seq: int
+
+
+class LogMark(msgspec.Struct, frozen=True):
+    """The last applied movement: its number and what it really moved."""
+
+    n: int
+    took: Nanos
+
+
+AccountState = Literal["open", "closing", "removed"]
+
+
+class AccountDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole truth of one account's credit. `leases` and `holders` are keyed by incarnation."""
+
+    id: str
+    state: AccountState
+    available: Nanos
+    credited: Nanos
+    spent: Nanos
+    written_off: Nanos
+    ver: int
+    log: LogMark
+    leases: dict[str, Lease]
+    holders: tuple[str, ...]
+    want: int
+
+
+MovementKind = Literal["topup", "grant", "refund", "dispute", "adjustment", "expiry"]
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True):
+    """A numbered, append-only change of credit. `id` is its idempotency key; `took` what it really moved, once known."""
+
+    account: str
+    n: int
+    id: str
+    kind: MovementKind
+    amount: Nanos  # may be negative
+    at_ms: int
+    reason: str
+    ref: str = ""
+    author: str = ""
+    took: Nanos | None = None
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One request's usage metadata: never content. `cell` names the ending in the settlement matrix, `measured` is False
+    where the usage was estimated; `cost` in nano-dollars follows from `counts` and the prices of `price_version`."""
+
+    request_id: str
+    account: str
+    inc: str
+    s: int
+    key_id: str
+    model: str
+    upstream: str
+    operation: str
+    dialect: str
+    stream: bool
+    client_ip: str
+    at_ms: int
+    done_ms: int
+    cell: str
+    measured: bool
+    status: int
+    counts: dict[str, int]
+    cost: Nanos
+    price_version: int
+
+
+class RollupAdd(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums of one frame for one hour, model and key: added once per (`id`, `s`). `id` is
+    `<account>:<hour>:<model>:<key>:<inc>` with `hour` = at_ms // 3_600_000. `sums` has `requests`, `cost` and usage classes."""
+
+    account: str
+    hour: int
+    model: str
+    key_id: str
+    inc: str
+    s: int
+    sums: dict[str, int]
+
+    @property
+    def id(self) -> str:
+        """The rollup document's id."""
+        return f"{self.account}:{self.hour}:{self.model}:{self.key_id}:{self.inc}"
+
+
+class Post(msgspec.Struct, frozen=True, kw_only=True):
+    """`usage_post(a, inc, prev, s, L, A, W)`: `lease` + `available` become spent, `written_off` is lost to the operator."""
+
+    account: str
+    inc: str
+    prev: int
+    s: int
+    lease: Nanos
+    available: Nanos
+    written_off: Nanos
+
+
+NodeState = Literal["live", "recovering", "dead", "done", "abandoned"]
+
+
+class NodeDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """One incarnation of a node. `since_ms` is by the store's clock, when the state last changed."""
+
+    inc: str
+    name: str
+    state: NodeState
+    by: str
+    beat: int
+    since_ms: int
+
+
+# --- people, keys, catalogue --------------------------------------------------------------------------------------
+
+ProfileStatus = Literal["active", "suspended", "closed"]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an account belongs to. `account` is the id of its `AccountDoc`; e-mails are unique, compared in lower case."""
+
+    account: str
+    email: str
+    status: ProfileStatus
+    created_ms: int
+
+
+class KeyDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """An API key at rest: the public id, the keyed hash of its secret, and its limits (name -> JSON value)."""
+
+    id: str
+    account: str
+    hash: bytes
+    name: str
+    created_ms: int
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+    limits: dict[str, Any] = {}
+
+
+class CatalogueDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of models and prices, whole; `body` is JSON whose shape `aurixel.catalog` owns."""
+
+    version: int
+    at_ms: int
+    author: str
+    body: bytes
+
+
+class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a usage report: `group` is a model, a day (`YYYY-MM-DD`, UTC) or a key id; `sums` as in `RollupAdd`."""
+
+    group: str
+    sums: dict[str, int]
+
+
+class Store(Protocol):
+    """The store. All methods are coroutines; any may raise `StoreUnavailable`."""
+
+    async def open(self) -> None:
+        """Connect, bring the schema and indexes up to date. `ConfigError` when the store cannot be used as configured."""
+
+    async def close(self) -> None:
+        """Finish what is queued and let go."""
+
+    async def ping(self) -> None:
+        """Answer, or raise `StoreUnavailable` (`/readyz`)."""
+
+    # --- credit: docs/ledger.md section 2; each returns the document after the update, or None for no match -------
+
+    async def account_new(self, account: str) -> bool:
+        """Insert an empty account; False where it exists."""
+
+    async def account_read(self, account: str) -> AccountDoc | None: ...
+    async def accounts_read(self, accounts: Sequence[str]) -> dict[str, AccountDoc]: ...
+    async def accounts_page(self, after: str, limit: int) -> list[AccountDoc]:
+        """Accounts in the order of their ids, those after `after`."""
+
+    async def accounts_held(self, inc: str) -> list[str]:
+        """Ids of the accounts with `holders = inc`."""
+
+    async def accounts_wanted(self, inc: str) -> list[tuple[str, int]]:
+        """(id, want) of the accounts with `holders = inc` and `want > 0`."""
+
+    async def account_want(self, account: str, ver: int) -> None: ...
+    async def lease_open(
+        self, account: str, inc: str, ver: int, amount: Nanos, seq: int
+    ) -> AccountDoc | None: ...
+    async def lease_draw(
+        self, account: str, inc: str, ver: int, amount: Nanos
+    ) -> AccountDoc | None: ...
+    async def lease_return(
+        self, account: str, inc: str, ver: int, amount: Nanos
+    ) -> AccountDoc | None: ...
+    async def lease_close(
+        self, account: str, inc: str, ver: int, amount: Nanos, seq: int
+    ) -> AccountDoc | None: ...
+    async def lease_fence(self, account: str, inc: str) -> AccountDoc | None: ...
+    async def lease_reclaim(
+        self, account: str, inc: str, ver: int, amount: Nanos
+    ) -> AccountDoc | None: ...
+    async def account_closing(self, account: str) -> AccountDoc | None: ...
+    async def account_remove(self, account: str) -> AccountDoc | None: ...
+
+    async def post(
+        self,
+        records: Sequence[UsageRecord],
+        rollups: Sequence[RollupAdd],
+        posts: Sequence[Post],
+    ) -> None:
+        """`usage_put` each, then `rollup_add` each, then `usage_post` each: in this order, each document by itself.
+
+        A record or rollup already there is success. Whether a post matched is not answered: read the accounts'
+        `seq`. Raises before any rollup is sent if a record was not stored, and before any post if a rollup was not.
+        """
+
+    # --- movements (docs/ledger.md section 7) ---------------------------------------------------------------------
+
+    async def movement_find(self, account: str, id: str) -> Movement | None: ...
+    async def movement_at(self, account: str, n: int) -> Movement | None: ...
+    async def movement_put(self, movement: Movement) -> bool:
+        """Insert with `took` unset and `open` set; False where (account, n) or (account, id) is taken."""
+
+    async def movement_apply(
+        self, account: str, n: int, amount: Nanos, took: Nanos, available: Nanos
+    ) -> AccountDoc | None:
+        """Apply movement n: `took` may differ from `amount` only where `available` is still what the caller read."""
+
+    async def movement_close(self, account: str, n: int, took: Nanos) -> bool: ...
+    async def movements_open(self, limit: int) -> list[Movement]: ...
+    async def movements_page(
+        self, account: str, after_n: int, limit: int
+    ) -> list[Movement]: ...
+    async def movements_took(self, account: str) -> Nanos:
+        """The sum of `took` over the account's movements."""
+
+    # --- nodes (docs/ledger.md section 5, 6) -----------------------------------------------------------------------
+
+    async def node_start(self, inc: str, name: str) -> bool: ...
+    async def node_beat(self, inc: str, by: str) -> bool:
+        """beat+1 where the node is live (`by` = "") or recovering by `by`."""
+
+    async def node_dead(self, inc: str, beat: int) -> bool: ...
+    async def node_claim(self, inc: str, by: str) -> bool: ...
+    async def node_done(self, inc: str, by: str) -> bool: ...
+    async def node_abandon(self, inc: str) -> bool: ...
+    async def node_read(self, inc: str) -> NodeDoc | None: ...
+    async def nodes(self, *states: NodeState) -> list[NodeDoc]:
+        """The nodes in any of these states (all, if none is named)."""
+
+    # --- usage, read back -------------------------------------------------------------------------------------------
+
+    async def usage_read(self, account: str, request_id: str) -> UsageRecord | None: ...
+    async def usage_page(
+        self, account: str, since_ms: int, after: str, limit: int
+    ) -> list[UsageRecord]:
+        """Records of an account from `since_ms` on, ordered by request id, those after `after`."""
+
+    async def usage_lowest(
+        self, account: str, inc: str, after_s: int
+    ) -> list[UsageRecord]:
+        """The records of the lowest `s` above `after_s` under `inc` (for an abandoned node)."""
+
+    async def usage_cost(
+        self, account: str, inc: str | None = None, after_s: int = -1
+    ) -> Nanos:
+        """The sum of `cost` over an account's records; with `inc`, only those under it with s > `after_s`."""
+
+    async def usage_sums(
+        self, account: str, since_ms: int, by: Literal["model", "day", "key"]
+    ) -> list[UsageSums]:
+        """Rollup sums since the hour of `since_ms`, grouped and ordered by group."""
+
+    # --- people and keys -----------------------------------------------------------------------------------------------
+
+    async def profile_new(self, profile: Profile) -> bool:
+        """Insert; False where the account or the e-mail is taken."""
+
+    async def profile_read(self, account: str) -> Profile | None: ...
+    async def profile_find(self, email: str) -> Profile | None: ...
+    async def profiles_page(self, after: str, limit: int) -> list[Profile]:
+        """Profiles ordered by account id."""
+
+    async def profile_status(self, account: str, status: ProfileStatus) -> bool: ...
+    async def key_new(self, key: KeyDoc) -> bool: ...
+    async def key_read(self, id: str) -> KeyDoc | None: ...
+    async def keys_of(self, account: str) -> list[KeyDoc]: ...
+    async def key_limits(self) -> Mapping[str, int]:
+        """limit name -> how many live (not revoked) keys carry it: `serve` refuses limits nobody enforces."""
+
+    async def key_revoke(self, id: str, at_ms: int) -> bool:
+        """Set `revoked_ms` where it is unset; False where the key is absent or revoked already."""
+
+    # --- catalogue -------------------------------------------------------------------------------------------------------
+
+    async def catalogue_version(self) -> int:
+        """The newest version, 0 for none."""
+
+    async def catalogue_read(self, version: int) -> CatalogueDoc | None: ...
+    async def catalogue_put(self, doc: CatalogueDoc) -> bool:
+        """Insert; False where that version exists (someone else was faster)."""
+
+
+def usage_stream(
+    store: Store, account: str, since_ms: int = 0, page: int = 1000
+) -> AsyncIterator[UsageRecord]:
+    """Every record of an account, a page at a time."""
+
+    async def walk() -> AsyncIterator[UsageRecord]:
+        after = ""
+        while records := await store.usage_page(account, since_ms, after, page):
+            for record in records:
+                yield record
+            after = records[-1].request_id
+
+    return walk()
