@@ -1,0 +1,1 @@
+"""What plugin authors need in their tests: contract suites, a scripted upstream, fixtures."""

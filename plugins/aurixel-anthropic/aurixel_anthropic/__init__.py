@@ -1,0 +1,1 @@
+"""Aurixel provider plugin: upstreams that speak the Anthropic Messages API."""

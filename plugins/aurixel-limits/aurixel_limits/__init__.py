@@ -1,0 +1,1 @@
+"""Aurixel policy plugin: request, token and concurrency limits per key."""
