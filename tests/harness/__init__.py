@@ -1,0 +1,22 @@
+"""What every test runs under, loaded as a pytest plugin by pyproject.toml so that plugins/*/tests have it too.
+
+It promises that nothing goes wrong quietly: see the modules below. It holds no fixture of the product itself.
+"""
+
+import pytest
+
+PARTS = (
+    "tests.harness.guard",
+    "tests.harness.aio",
+    "tests.harness.tornado",
+    "tests.harness.promtool",
+    "tests.mongodb.fixture",
+    "tests.node.fixture",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Now, and not in `pytest_plugins`: of two plugins with a fixture of one name the later one wins, and ours must win
+    # over AnyIO's `anyio_backend` and pytest-tornado's `io_loop`, which come from entry points.
+    for part in PARTS:
+        config.pluginmanager.import_plugin(part)
