@@ -1,0 +1,1 @@
+"""A MongoDB for the tests, real or compatible: see fixture.py."""
