@@ -2,6 +2,7 @@
 
 AurixelError
 ├── ConfigError            what the operator wrote is wrong: names the place and the mend
+│   └── ConfigFaults       several of them at once: all that were found, not the first
 ├── StoreUnavailable       no answer from the store: what was sent may or may not have happened, or may still happen
 ├── JournalError           the journal cannot be written or cannot be read
 ├── ClientGone             the client closed its connection: nobody is left to answer
@@ -18,6 +19,7 @@ fields, models and limits, never values of content, e-mails, keys or upstream te
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import ClassVar, Final
 
@@ -107,6 +109,18 @@ class ConfigError(AurixelError):
         return f"{head} ({self.mend})" if self.mend else head
 
 
+class ConfigFaults(ConfigError):
+    """Everything that was found wrong in one reading, in the order found. `faults` has at least one."""
+
+    def __init__(self, faults: Sequence[ConfigError]) -> None:
+        first = faults[0]
+        super().__init__(first.message, place=first.place, mend=first.mend, code=first.code)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
 class StoreUnavailable(AurixelError):
     """The store gave no answer. The operation may have happened, may not have, or may still land later."""
 
@@ -142,9 +156,7 @@ class RequestError(AurixelError):
         retry_after: float | None = None,
         headers: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        super().__init__(
-            f"{self.kind}.{code}"
-        )  # never the message: a traceback is a sink, and messages name fields
+        super().__init__(f"{self.kind}.{code}")  # never the message: a traceback is a sink, and messages name fields
         self.code = code
         self.message = message
         self.param = param

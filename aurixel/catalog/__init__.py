@@ -1,0 +1,143 @@
+"""The catalogue: which models are served, by whom, at which price. One versioned document; nothing fetches prices.
+
+The store is the truth. A change is a new version, inserted whole or not at all; every node polls the number and swaps
+its snapshot by reference. Charges name the version they were made with, and old versions are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from aurixel.catalog.files import parse_files, parse_prices
+from aurixel.catalog.prices import PER_MILLION, PriceBook, Timeline, Unpriced, known_class
+from aurixel.catalog.snapshot import (
+    EMPTY,
+    OPERATIONS,
+    Model,
+    Route,
+    Snapshot,
+    StoredCatalogue,
+    StoredModel,
+    StoredPrice,
+    decode,
+    snapshot_of,
+)
+from aurixel.clock import Clock
+from aurixel.errors import GatewayError, StoreUnavailable
+from aurixel.storage import CatalogueDoc, Store
+from aurixel.tomlfile import TomlFile
+
+__all__ = [
+    "OPERATIONS",
+    "PER_MILLION",
+    "Catalogue",
+    "Model",
+    "PriceBook",
+    "Route",
+    "Snapshot",
+    "StoredCatalogue",
+    "StoredModel",
+    "StoredPrice",
+    "Timeline",
+    "Unpriced",
+    "known_class",
+    "parse_files",
+    "parse_prices",
+]
+
+# How often a publication is tried again when somebody else's version came first.
+_TRIES: Final = 20
+
+
+class Catalogue:
+    """A node's view of the stored catalogue. `current` is the snapshot in force; version 0 is the empty one."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        self.current: Snapshot = EMPTY
+
+    async def refresh(self) -> bool:
+        """Take over the newest version; True if there was a newer one. `current` is untouched on any error.
+
+        `ConfigError("catalogue_unreadable")` for a document this program does not understand; `StoreUnavailable`.
+        """
+        version = await self._store.catalogue_version()
+        if version <= self.current.version:
+            return False
+        doc = await self._store.catalogue_read(version)
+        if doc is None:
+            return False
+        snapshot = snapshot_of(doc)
+        if snapshot.version > self.current.version:  # another refresh may have overtaken this one
+            self.current = snapshot
+        return True
+
+    async def seed(self, catalogue: StoredCatalogue, author: str) -> bool:
+        """Publish `catalogue` if the store has none yet; False where it has one."""
+        if await self._store.catalogue_version():
+            return False
+        written = await self._put(1, self._dated(catalogue, {}), author)
+        await self.refresh()
+        return written
+
+    async def publish(self, catalogue: StoredCatalogue, author: str) -> int:
+        """Make `catalogue` the newest version, and return its number; the present one's if it says the same already.
+
+        Models named before keep their `created_ms`. `author` says who, for the record.
+        """
+        for _ in range(_TRIES):
+            version, stored = await self._newest()
+            dated = self._dated(catalogue, stored.models)
+            if version and dated == stored:
+                await self.refresh()
+                return version
+            if await self._put(version + 1, dated, author):
+                await self.refresh()
+                return version + 1
+        raise GatewayError("store_unavailable", "The catalogue is being changed by others; try again.")
+
+    async def import_prices(self, file: TomlFile, author: str) -> int:
+        """Add a price file's prices to the newest version: the same model and instant is replaced, the rest stays.
+
+        `ConfigFaults` names what is wrong in the file, models unknown to the catalogue among it.
+        """
+        for _ in range(_TRIES):
+            version, stored = await self._newest()
+            merged = {(price.model, price.effective_ms): price for price in stored.prices}
+            merged |= {(price.model, price.effective_ms): price for price in parse_prices(file, stored.models)}
+            combined = StoredCatalogue(models=stored.models, prices=[merged[key] for key in sorted(merged)])
+            if combined == stored:
+                await self.refresh()
+                return version
+            if await self._put(version + 1, combined, author):
+                await self.refresh()
+                return version + 1
+        raise GatewayError("store_unavailable", "The catalogue is being changed by others; try again.")
+
+    async def _newest(self) -> tuple[int, StoredCatalogue]:
+        version = await self._store.catalogue_version()
+        doc = await self._store.catalogue_read(version) if version else None
+        return (version, decode(doc.body)) if doc is not None else (0, StoredCatalogue(models={}, prices=[]))
+
+    def _dated(self, catalogue: StoredCatalogue, before: Mapping[str, StoredModel]) -> StoredCatalogue:
+        now = self._clock.wall_ms()
+        models = {
+            name: msgspec.structs.replace(model, created_ms=before[name].created_ms if name in before else now)
+            for name, model in catalogue.models.items()
+        }
+        return StoredCatalogue(models=models, prices=catalogue.prices)
+
+    async def _put(self, version: int, catalogue: StoredCatalogue, author: str) -> bool:
+        """Insert a version. What landed without an answer is told apart from somebody else's by reading it."""
+        body = msgspec.json.encode(catalogue)
+        doc = CatalogueDoc(version=version, at_ms=self._clock.wall_ms(), author=author, body=body)
+        try:
+            return await self._store.catalogue_put(doc)
+        except StoreUnavailable:
+            landed = await self._store.catalogue_read(version)
+            if landed is None:
+                raise
+            return landed.body == body

@@ -1,0 +1,150 @@
+"""What usage costs: integer nano-dollars, one rounding, and a named refusal for what has no price. No I/O, no clock.
+
+A rate is nano-dollars per **million** units of a usage class, so that every price of a price list is an exact integer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from aurixel.errors import AurixelError
+from aurixel.values import USAGE_CLASSES, Counts, Nanos
+
+PER_MILLION: Final = 1_000_000
+# A class without a rate of its own is charged at the first of these that has one. Audio, output images, pictures, tools,
+# seconds, characters and requests have no such neighbour: without a rate they are refused.
+FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "cache_read": ("input",),
+        "cache_write_5m": ("input",),
+        "cache_write_1h": ("cache_write_5m", "input"),
+        "input_image": ("input",),
+        "reasoning": ("output",),
+    }
+)
+# Classes that may carry a qualifier: `tool_calls.web_search`, `images.1024x1024.hd`. A rate without one holds for all.
+QUALIFIED: Final = frozenset({"images", "tool_calls"})
+# What tokens of a request's input, and of its answer, can turn out to be without the request asking for it.
+_INPUT_SIDE: Final = ("input", "cache_read", "input_image")
+_OUTPUT_SIDE: Final = ("output", "reasoning")
+
+
+class Unpriced(AurixelError):
+    """Usage was reported in classes that have no price: `classes` names them, `priced` is the charge for the others."""
+
+    def __init__(self, classes: frozenset[str], priced: Nanos) -> None:
+        super().__init__(f"no price for {', '.join(sorted(classes))}")
+        self.classes, self.priced = classes, priced
+
+
+class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
+    """The rates of one model from `effective_ms` on: `rates` maps a usage class to nanos per million units.
+
+    `version` is the catalogue version that charges name. `lookup` is `rates` with the fallbacks filled in.
+    """
+
+    version: int
+    effective_ms: int
+    rates: Mapping[str, int]
+    lookup: Mapping[str, int] = {}
+
+    def __post_init__(self) -> None:
+        lookup = dict(self.rates)
+        for name, others in FALLBACKS.items():
+            if name not in lookup and (rate := next((lookup[other] for other in others if other in lookup), None)) is not None:
+                lookup[name] = rate
+        msgspec.structs.force_setattr(self, "lookup", lookup)
+
+    def charge(self, counts: Counts) -> Nanos:
+        """Nano-dollars for `counts`: the sum over the classes, rounded up once. Nothing is ever silently free.
+
+        `Unpriced` names the classes without a price; `ValueError` for a negative count (an adapter's bug).
+        """
+        total, lookup = 0, self.lookup
+        unpriced: list[str] = []
+        for name, units in counts.items():
+            if units < 0:
+                raise ValueError(f"a negative count of {name}")
+            rate = lookup.get(name)
+            if rate is None:
+                rate = self._general(name)
+                if rate is None:
+                    if units:
+                        unpriced.append(name)
+                    continue
+            total += units * rate
+        nanos = -(-total // PER_MILLION)
+        if unpriced:
+            raise Unpriced(frozenset(unpriced), nanos)
+        return nanos
+
+    def prices(self, name: str) -> bool:
+        """Whether the class has a rate of its own: not a fallback, though `tool_calls` prices `tool_calls.web_search`."""
+        return name in self.rates or self._general(name) is not None
+
+    def missing(self, needs: Iterable[str]) -> frozenset[str]:
+        """Those of `needs` that have no rate of their own."""
+        return frozenset(name for name in needs if not self.prices(name))
+
+    def bound(self, input_tokens: int, output_tokens: int, needs: frozenset[str] = frozenset()) -> Nanos:
+        """An upper bound of the charge for so many tokens, whatever classes they turn out to be.
+
+        `needs` are the classes the request may incur beyond the plain ones (`ParsedRequest.needs`): a token class among
+        them counts at its own rate if that is dearer. Countable classes (tools, images, requests) are the caller's to add.
+        """
+        total = input_tokens * self._dearest(_INPUT_SIDE, needs, "input", "cache_write")
+        total += output_tokens * self._dearest(_OUTPUT_SIDE, needs, "output")
+        return -(-total // PER_MILLION)
+
+    def output_within(self, nanos: Nanos, input_tokens: int, needs: frozenset[str] = frozenset()) -> int | None:
+        """The most output tokens for which `bound` stays within `nanos`; 0 for none, None where output costs nothing."""
+        left = nanos * PER_MILLION - input_tokens * self._dearest(_INPUT_SIDE, needs, "input", "cache_write")
+        if left < 0:
+            return 0
+        rate = self._dearest(_OUTPUT_SIDE, needs, "output")
+        return left // rate if rate else None
+
+    def _dearest(self, plain: tuple[str, ...], needs: frozenset[str], *prefixes: str) -> int:
+        names = [*plain, *(name for name in needs if name.startswith(prefixes))]
+        return max((self.lookup.get(name, 0) for name in names), default=0)
+
+    def _general(self, name: str) -> int | None:
+        """The rate of a qualified class under a shorter name: `images.1024x1024.hd`, then `images.1024x1024`, then `images`."""
+        if name.partition(".")[0] not in QUALIFIED:
+            return None
+        while name:
+            if (rate := self.rates.get(name)) is not None:
+                return rate
+            name = name.rpartition(".")[0]
+        return None
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """One model's price books, oldest first."""
+
+    starts: tuple[int, ...]
+    books: tuple[PriceBook, ...]
+
+    @classmethod
+    def of(cls, books: Iterable[PriceBook]) -> Timeline:
+        """Books in any order, each with an `effective_ms` of its own."""
+        ordered = tuple(sorted(books, key=lambda book: book.effective_ms))
+        return cls(tuple(book.effective_ms for book in ordered), ordered)
+
+    def at(self, at_ms: int) -> PriceBook | None:
+        """The latest book in effect at that instant; None before the first."""
+        if at_ms >= self.starts[-1]:
+            return self.books[-1]
+        index = bisect_right(self.starts, at_ms)
+        return self.books[index - 1] if index else None
+
+
+def known_class(name: str) -> bool:
+    """Whether `name` is a usage class, qualified where it may be."""
+    base, dot, rest = name.partition(".")
+    return base in USAGE_CLASSES and (not dot or (base in QUALIFIED and bool(rest)))
