@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from aurixel.clock import Clock
 from aurixel.errors import ProviderError, RequestError
@@ -35,6 +35,15 @@ class Host(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine as a task that the host owns and cancels at shutdown; its failure is logged and counted."""
+
+
+class PluginSettings(BaseModel):
+    """The base of a plugin's `Settings`: unknown keys are errors, values cannot change and never show in errors.
+
+    Secrets are `pydantic.SecretStr` fields; the host has resolved `env:NAME` before.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 # --- dialects ---------------------------------------------------------------------------------------------------------
@@ -167,8 +176,8 @@ class Dialect(Protocol):
     family: ClassVar[str]
     operation: ClassVar[str]
 
-    def parse_request(self, body: bytes, headers: Headers) -> ParsedRequest:
-        """`ClientError` for anything that is not a sound request of this dialect."""
+    def parse_request(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """`headers` by lower-case name. `ClientError` for anything that is not a sound request of this dialect."""
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """The body to send upstream: as the client wrote it, but for what `changes` and metering demand."""
@@ -261,9 +270,7 @@ class Provider(Protocol):
     def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
         """URL, headers and quirks; pure."""
 
-    def classify(
-        self, status: int, headers: Mapping[str, str], body: bytes
-    ) -> Classified:
+    def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What a status other than 2xx means; pure. `body` is at most 64 KiB of the upstream's error text."""
 
 
@@ -350,6 +357,7 @@ __all__ = [
     "OpensItself",
     "Outgoing",
     "ParsedRequest",
+    "PluginSettings",
     "PolicyCheck",
     "Provider",
     "ReplyReader",

@@ -1,0 +1,171 @@
+"""The provider `openai`: where a request goes, how it is signed, what the vendor needs otherwise, and its errors.
+
+A vendor's differences are declared in settings; there is no code per vendor. An error text is relayed only where the
+client is at fault and the text shows nothing of our account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import urlencode
+
+import msgspec
+from pydantic import BaseModel, Field, SecretStr
+
+from aurixel.plugin import (
+    Attempt,
+    BaseUrl,
+    Body,
+    Classified,
+    HeaderName,
+    HeaderValue,
+    Host,
+    Outgoing,
+    PluginSettings,
+    ProviderError,
+    UrlPath,
+    retry_after,
+    shows_credential,
+)
+
+Operation: TypeAlias = Literal["chat"]
+PATHS: Final[Mapping[Operation, str]] = {"chat": "/chat/completions"}
+# Error statuses that are the client's own doing: bad request, no such model, too large, wrong type, unprocessable.
+CLIENT_FAULTS: Final = frozenset({400, 404, 413, 415, 422})
+OVERLOADED: Final = frozenset({502, 503, 520, 521, 522, 523, 529})
+TIMED_OUT: Final = frozenset({408, 504, 524})
+OUT_OF_CREDIT: Final = frozenset(
+    {
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+
+
+class OpenAISettings(PluginSettings):
+    """The block `[upstreams.NAME]` of an OpenAI-compatible vendor. Only what differs from OpenAI need be said."""
+
+    base_url: BaseUrl = "https://api.openai.com/v1"
+    api_key: SecretStr | None = None
+    # The header that carries the key, and the word before it ("" for none).
+    key_header: HeaderName = "authorization"
+    key_prefix: HeaderValue = "Bearer"
+    organization: HeaderValue | None = None
+    project: HeaderValue | None = None
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    # Sent with every request, such as an API version; the client's own query never goes on.
+    query: dict[str, str] = Field(default_factory=dict)
+    # Operation -> path below base_url.
+    paths: dict[Operation, UrlPath] = Field(default_factory=dict)
+    # The vendor's word for the output limit, used when the gateway must set one.
+    output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    # Top-level fields of the request that the vendor refuses, or calls something else.
+    drop_fields: frozenset[str] = frozenset()
+    rename_fields: dict[str, str] = Field(default_factory=dict)
+
+
+class _Error(msgspec.Struct):
+    """The one shape of error that may be relayed, and what tells no credit from too fast."""
+
+    message: str
+    type: str | None = None
+    code: Any = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+_error_body = msgspec.json.Decoder(_ErrorBody)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class OpenAI:
+    """One upstream that speaks the OpenAI API."""
+
+    kind: ClassVar[str] = "openai"
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat",)}
+    Settings: ClassVar[type[BaseModel]] = OpenAISettings
+
+    def __init__(self, settings: OpenAISettings, host: Host) -> None:
+        self.output_limit_field: str | None = settings.output_limit_field
+        self._clock = host.clock
+        self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
+        query = f"?{urlencode(settings.query)}" if settings.query else ""
+        self._urls: dict[str, str] = {
+            operation: settings.base_url + settings.paths.get(operation, path) + query for operation, path in PATHS.items()
+        }
+        self._headers = _own_headers(settings, self._secret)
+        self._owned = frozenset(name for name, _ in self._headers)
+        self._drop, self._rename = settings.drop_fields, settings.rename_fields
+
+    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+        """Our headers win over the client's; the body is touched only for fields the vendor knows otherwise."""
+        headers = [pair for pair in attempt.headers if pair[0] not in self._owned]
+        if self._drop or self._rename:
+            body = (self._reshape(b"".join(body)),)
+        url = self._urls[attempt.operation]
+        return Outgoing(method="POST", url=url, headers=(*headers, *self._headers), body=body)
+
+    def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
+        """What an error status means for the client and for the next attempt."""
+        wait = retry_after(headers, self._clock.wall_ms())
+        try:
+            error = _error_body.decode(body).error
+        except (msgspec.DecodeError, RecursionError):
+            error = None
+        if status == 402 or (status == 429 and error and OUT_OF_CREDIT & {error.type, str(error.code)}):
+            return Classified("failover", _unavailable("upstream_credentials"))
+        if status in (401, 403):
+            return Classified("failover", _unavailable("upstream_credentials"))
+        if status == 429:
+            return Classified("failover", _busy("upstream_rate_limited", wait))
+        if status in TIMED_OUT:
+            text = "The upstream took too long to answer."
+            return Classified("failover", ProviderError("upstream_timeout", text, retry_after=wait))
+        if status in OVERLOADED:
+            return Classified("failover", _busy("upstream_overloaded", wait))
+        if status in CLIENT_FAULTS:
+            refused = ProviderError("upstream_refused", "The upstream refused the request.", status=status)
+            relay = error is not None and not shows_credential(body, self._secret)
+            return Classified("relay" if relay else "final", refused)
+        if status >= 500:
+            text = "The upstream failed."
+            return Classified("failover", ProviderError("upstream_refused", text, retry_after=wait))
+        return Classified("failover", ProviderError("upstream_invalid", f"The upstream answered with status {status}."))
+
+    def _reshape(self, body: bytes) -> bytes:
+        """Each field's value stays as it was written."""
+        fields = _fields.decode(body)
+        for name in self._drop:
+            fields.pop(name, None)
+        for name, word in self._rename.items():
+            if name in fields:
+                fields[word] = fields.pop(name)
+        return msgspec.json.encode(fields)
+
+
+def _own_headers(settings: OpenAISettings, secret: str) -> tuple[tuple[str, str], ...]:
+    own = {"content-type": "application/json", **settings.headers}
+    if settings.organization:
+        own["openai-organization"] = settings.organization
+    if settings.project:
+        own["openai-project"] = settings.project
+    if secret:
+        own[settings.key_header] = f"{settings.key_prefix} {secret}" if settings.key_prefix else secret
+    return tuple(own.items())
+
+
+def _unavailable(code: str) -> ProviderError:
+    """Our account with the upstream is at fault: nothing the client could mend, so it learns nothing of it."""
+    return ProviderError(code, "The upstream cannot serve this request now.", status=503)
+
+
+def _busy(code: str, wait: float | None) -> ProviderError:
+    return ProviderError(code, "The upstream is too busy. Try again shortly.", retry_after=wait)
