@@ -1,0 +1,117 @@
+"""Closes one request's hold, exactly once, by the settlement matrix; it moves no money itself, the ledger does.
+
+`async with Books(...)`: whatever leaves the block unsettled is settled by the cell its exception stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from aurixel.catalog import Unpriced
+from aurixel.clock import Clock
+from aurixel.errors import ClientGone, ProviderError, RequestError
+from aurixel.gateway.offers import Offer
+from aurixel.ledger import Hold, Settlement
+from aurixel.plugin.contracts import StreamReader
+from aurixel.values import Nanos, Outcome, Usage
+
+# Usage that no request asked for, in a class without a price, is charged at its side's plain price, and counted.
+_NEAREST = {"input_audio": "input", "output_audio": "output", "output_image": "output"}
+_OUTPUT = ("output", "reasoning", "output_audio", "output_image", "images", "characters", "audio_seconds")
+
+
+class Books:
+    """What is known of one request's consumption.
+
+    `upstream` is who was asked last ("" for nobody yet), `reader` the stream being relayed, `committed` whether the
+    client has had a byte.
+    """
+
+    __slots__ = ("_clock", "_hold", "_rule", "_surprised", "committed", "consumed", "offer", "reader", "settlement", "upstream")
+
+    def __init__(
+        self, hold: Hold, offer: Offer, rule: Callable[[str], str], clock: Clock, surprised: Callable[[], None]
+    ) -> None:
+        """`rule` maps a cell of the matrix to `measured`, `delivered` or `nothing`; `surprised` is called where the
+        upstream reports usage that has no price."""
+        self._hold, self._rule, self._clock, self._surprised = hold, rule, clock, surprised
+        self.offer = offer
+        self.upstream = ""
+        self.reader: StreamReader | None = None
+        self.committed = False
+        self.consumed: Usage | None = None
+        self.settlement: Settlement | None = None
+
+    async def __aenter__(self) -> Books:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.settlement is None:
+            await self.close(self._cell(error), error.status if isinstance(error, RequestError) else 0)
+
+    async def close(self, cell: str, status: int, usage: Usage | None = None) -> Nanos:
+        """Settle by `cell` and return the cost. `usage` is a whole reply's; a stream's is asked of its reader."""
+        self.consumed = usage = usage or self._streamed()
+        if cell == "ok" and self.offer.request.output_limit != 0 and not any(map(usage.counts.get, _OUTPUT)):
+            cell = "empty"
+        counts, cost = ({}, 0) if self._rule(cell) == "nothing" else self._priced(usage)
+        self.settlement = Settlement(
+            cell=cell,
+            measured=usage.measured or not counts,
+            upstream=self.upstream,
+            status=status,
+            done_ms=self._clock.wall_ms(),
+            counts=counts,
+            cost=cost,
+            price_version=self.offer.price.version,
+        )
+        await self._hold.settle(self.settlement)
+        return self.settlement.cost
+
+    def outcome(self) -> Outcome:
+        """How it ended, for the policy checks."""
+        settled, request_id = self.settlement, self.offer.head.request_id
+        if settled is None:
+            return Outcome(request_id=request_id, ending="refused")
+        return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
+
+    def _priced(self, usage: Usage) -> tuple[dict[str, int], Nanos]:
+        price = self.offer.price
+        counts = {name: count for name, count in usage.counts.items() if count}
+        if price.rates.get("requests"):
+            counts["requests"] = 1
+        try:
+            return counts, price.charge(counts)
+        except Unpriced as surprise:
+            self._surprised()
+            for name in surprise.classes:
+                count = counts.pop(name)
+                if base := _NEAREST.get(name):
+                    counts[base] = counts.get(base, 0) + count
+            return counts, price.charge(counts)
+
+    def _streamed(self) -> Usage:
+        if self.reader is None:
+            return Usage({"input": self.offer.input_tokens}, measured=False)
+        if self.reader.done and self.reader.usage is not None:
+            return self.reader.usage
+        return self.reader.estimate(self.offer.input_tokens)
+
+    def _cell(self, error: BaseException | None) -> str:
+        if isinstance(error, ClientGone):
+            return "client_gone" if self.upstream else "refused"
+        if isinstance(error, ProviderError):
+            return failed_cell(error, committed=self.committed)
+        return "died" if self.committed else "refused"
+
+
+def failed_cell(error: RequestError, *, committed: bool) -> str:
+    """The matrix cell of a failure, before or after the first byte to the client."""
+    if error.code == "upstream_timeout":
+        return "timeout_mid_stream" if committed else "timeout_first_byte"
+    if not committed:
+        return "refused"
+    return "error_event" if error.code == "upstream_error_event" else "died"

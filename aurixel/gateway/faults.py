@@ -1,0 +1,39 @@
+"""How a failed request is answered and a bug is logged; neither shows content, and a bug is a 500 and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from aurixel.errors import ClientGone, RequestError
+from aurixel.gateway.exchange import Exchange
+from aurixel.gateway.relay import Refused, reply_headers
+from aurixel.gateway.timing import Timing
+from aurixel.plugin.contracts import Dialect
+from aurixel.values import Nanos
+
+_log = logging.getLogger("aurixel.gateway")
+
+
+def log_bug(error: Exception, request_id: str) -> None:
+    """Where it happened and of what kind; never the exception's text, which may quote content."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("bug in request %s: %s\n%s", request_id, type(error).__name__, where)
+
+
+async def answer_error(exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None) -> None:
+    """The error as a whole reply in the caller's dialect, or, where an answer had begun, a connection cut short."""
+    if exchange.started:
+        exchange.abort()
+        return
+    reply = dialect.encode_error(error, exchange.head.request_id)
+    status, body = reply.status, reply.body
+    if isinstance(error, Refused) and error.text is not None:
+        status, body = error.status, error.text
+    length = ("content-length", str(len(body)))
+    try:
+        exchange.start(status, (*reply.headers, length, *reply_headers(timing, cost)))
+        await exchange.write(body)
+        exchange.finish()
+    except ClientGone:
+        pass

@@ -1,0 +1,95 @@
+"""Tries the legs of a plan until one answers; after the first byte to the client there is no other leg.
+
+It ends at once when the client leaves or the gateway stops, wherever it is waiting.
+"""
+
+from __future__ import annotations
+
+from aurixel.clock import Clock
+from aurixel.errors import ClientGone, GatewayError, ProviderError, RequestError
+from aurixel.gateway.leaving import Interruptible
+from aurixel.gateway.relay import Delivery, Refused
+from aurixel.gateway.routing import Leg
+from aurixel.metrics import RequestMetrics
+from aurixel.plugin.contracts import Attempt, Changes, Outgoing
+from aurixel.registry import Observers
+from aurixel.upstream import Upstream, outbound_headers
+from aurixel.values import UpstreamAttempted
+
+
+class Legs:
+    """The way out, and every request that is on it."""
+
+    def __init__(self, upstream: Upstream, metrics: RequestMetrics, observers: Observers, clock: Clock) -> None:
+        self._upstream, self._metrics, self._observers, self._clock = upstream, metrics, observers, clock
+        self._running: set[Interruptible] = set()
+
+    def interrupt_all(self) -> None:
+        """The gateway stops: running requests end with an error event in their dialect, and settle."""
+        for running in tuple(self._running):
+            running.now(GatewayError("shutting_down", "The gateway is restarting. Try again.", retry_after=1))
+
+    async def answer(self, legs: tuple[Leg, ...], delivery: Delivery, output_limit: int | None) -> None:
+        """Answer the client by the first leg that can; `output_limit` in tokens where credit demands one.
+
+        Raises `ClientGone`, or the last leg's `RequestError` where the client has had no answer.
+        """
+        async with Interruptible() as stop:
+            delivery.exchange.on_gone(lambda: stop.now(ClientGone()))
+            self._running.add(stop)
+            try:
+                for leg in legs[:-1]:
+                    try:
+                        return await self._try(leg, delivery, output_limit)
+                    except Refused:
+                        raise
+                    except ProviderError:
+                        if delivery.books.committed or delivery.books.settlement is not None:
+                            raise
+                await self._try(legs[-1], delivery, output_limit)
+            finally:
+                self._running.discard(stop)
+                delivery.exchange.on_gone(None)
+
+    async def _try(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> None:
+        block, began, status, code = leg.upstream, self._clock.boot(), 0, "cancelled"
+        try:
+            outgoing = self._prepare(leg, delivery, output_limit)
+            delivery.books.upstream = block.name
+            itself = block.opens_itself
+            opened = itself.open(outgoing) if itself else self._upstream.open(outgoing, block.timeouts)
+            async with opened as reply:
+                status = reply.status
+                await delivery.relay(reply, block)
+            code = ""
+        except RequestError as error:
+            code = error.code
+            raise
+        finally:
+            seconds = self._clock.boot() - began
+            self._metrics.attempted(block.name, code, seconds)
+            if self._observers.wanted:
+                self._observers.emit(
+                    UpstreamAttempted(
+                        request_id=delivery.exchange.head.request_id,
+                        upstream=block.name,
+                        model=leg.model,
+                        status=status,
+                        code=code,
+                        seconds=seconds,
+                    )
+                )
+
+    def _prepare(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> Outgoing:
+        offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
+        changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field)
+        body = offer.dialect.patch_request(offer.request, changes)
+        attempt = Attempt(
+            operation=offer.dialect.operation,
+            dialect=offer.dialect.name,
+            model=leg.model,
+            stream=offer.request.stream,
+            query=offer.head.query,
+            headers=outbound_headers(offer.head.headers),
+        )
+        return leg.upstream.prepare(attempt, body)

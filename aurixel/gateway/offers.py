@@ -1,0 +1,90 @@
+"""What a request asks for, what it may cost at most, and what is written down before it starts; no price, no offer."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aurixel.catalog import Catalogue, Model, PriceBook
+from aurixel.clock import Clock
+from aurixel.errors import ClientError, GatewayError
+from aurixel.gateway.exchange import RequestHead
+from aurixel.gateway.sizing import Bound, size
+from aurixel.ledger import Intent
+from aurixel.metrics import RequestMetrics
+from aurixel.plugin.contracts import Dialect, ParsedRequest
+from aurixel.values import Principal, RequestFacts
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for a model that has a price. `input_tokens` is a fair guess, never above what `bound` is made of."""
+
+    head: RequestHead
+    principal: Principal
+    dialect: Dialect
+    request: ParsedRequest
+    model: Model
+    price: PriceBook
+    bound: Bound
+    input_tokens: int
+
+    def facts(self) -> RequestFacts:
+        """What policy checks may know."""
+        return RequestFacts(
+            request_id=self.head.request_id,
+            operation=self.dialect.operation,
+            dialect=self.dialect.name,
+            model=self.model.id,
+            stream=self.request.stream,
+            client_ip=self.head.client_ip,
+            at_ms=self.head.at_ms,
+            tokens=self.bound.tokens,
+        )
+
+    def intent(self) -> Intent:
+        """What the journal keeps before the upstream is asked: enough for a usage record after a crash."""
+        return Intent(
+            request_id=self.head.request_id,
+            account=self.principal.account,
+            key_id=self.principal.key_id,
+            model=self.model.id,
+            operation=self.dialect.operation,
+            dialect=self.dialect.name,
+            stream=self.request.stream,
+            client_ip=self.head.client_ip,
+            at_ms=self.head.at_ms,
+            price_version=self.price.version,
+        )
+
+
+class Offers:
+    """The catalogue, asked on behalf of requests."""
+
+    def __init__(self, catalogue: Catalogue, clock: Clock, metrics: RequestMetrics) -> None:
+        self._catalogue, self._clock, self._metrics = catalogue, clock, metrics
+
+    def make(self, head: RequestHead, principal: Principal, dialect: Dialect, request: ParsedRequest, model_id: str) -> Offer:
+        """The offer for a request, on `model_id`; raises a named error where it is unknown or has no price."""
+        catalogue = self._catalogue.current
+        model = catalogue.model(model_id)
+        if model is None or dialect.operation not in model.operations:
+            raise ClientError("model_not_found", "The model does not exist or is not offered here.", param="model")
+        price = catalogue.price(model.id, self._clock.wall_ms())
+        if price is None:
+            self._metrics.unpriced()
+            raise GatewayError("model_unpriced", f"The model '{model.id}' has no price at present and is not served.")
+        missing = price.missing(request.needs)
+        if missing:
+            self._metrics.unpriced()
+            what = ", ".join(sorted(missing))
+            raise ClientError("unpriced_feature", f"The model '{model.id}' has no price here for: {what}.")
+        most = dialect.bound_input(request, model.rules)
+        return Offer(
+            head=head,
+            principal=principal,
+            dialect=dialect,
+            request=request,
+            model=model,
+            price=price,
+            bound=size(request, model.rules, most, price),
+            input_tokens=min(most, dialect.estimate_input(request, model.rules)),
+        )

@@ -1,0 +1,127 @@
+"""Asks the enabled policy checks, in the configured order, and tells them how it ended; it decides nothing itself.
+
+Each check has a deadline and an `on_error` word; what a check raises is counted and follows that word, never the
+process. `finished` is called exactly once for every request a check was asked about, on every exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Literal
+
+import msgspec
+
+from aurixel.errors import PolicyError
+from aurixel.plugin.contracts import Allow, Deny, PolicyCheck, Rewrite, Verdict, WatchesEnd
+from aurixel.registry import CallSite, PluginFailed, PluginMeter
+from aurixel.values import Outcome, Principal, RequestFacts
+
+
+class BoundCheck:
+    """A check as configured: `deadline` in seconds, `on_error` what its failure means; its calls are timed and counted."""
+
+    __slots__ = ("_site", "_told", "_watcher", "check", "deadline", "on_error")
+
+    def __init__(self, check: PolicyCheck, *, deadline: float, on_error: Literal["deny", "allow"], meter: PluginMeter) -> None:
+        self.check, self.deadline, self.on_error = check, deadline, on_error
+        self._watcher = check if isinstance(check, WatchesEnd) else None
+        self._site, self._told = CallSite(check.name, "check", meter), CallSite(check.name, "finished", meter)
+
+    @property
+    def watches(self) -> bool:
+        """Whether the check must be told how the request ended."""
+        return self._watcher is not None
+
+    async def ask(self, principal: Principal, facts: RequestFacts) -> Verdict:
+        """The check's verdict; a failed check allows or denies as configured."""
+        try:
+            return await self._site.bounded(self.check.check(principal, facts), self.deadline)
+        except PluginFailed:
+            if self.on_error == "allow":
+                return Allow()
+            return Deny(
+                code="policy_unavailable",
+                message="A policy check could not decide. Try again shortly.",
+                status=503,
+                retry_after=1,
+            )
+
+    def tell(self, outcome: Outcome) -> None:
+        """Tell the check how the request ended."""
+        if self._watcher is not None:
+            self._told.tell(self._watcher.finished, outcome)
+
+
+class Permit:
+    """The checks' yes, as an `async with`: `headers` for the reply, `model` if a check rewrote it.
+
+    Set `outcome` as soon as somebody can tell how it ends; without it the checks are told it was `refused`.
+    """
+
+    __slots__ = ("_asked", "_facts", "_policy", "_principal", "headers", "model", "outcome")
+
+    def __init__(self, policy: Policy, principal: Principal, facts: RequestFacts) -> None:
+        self._policy, self._principal, self._facts = policy, principal, facts
+        self._asked: list[BoundCheck] = []
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self.model = facts.model
+        self.outcome: Callable[[], Outcome] | None = None
+
+    async def __aenter__(self) -> Permit:
+        try:
+            for bound in self._policy.checks:
+                await self._ask(bound)
+        except BaseException:
+            self._tell()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell()
+
+    async def _ask(self, bound: BoundCheck) -> None:
+        if bound.watches:
+            self._asked.append(bound)
+        match await bound.ask(self._principal, self._facts):
+            case Allow(headers=headers):
+                self.headers += headers
+            case Rewrite(model=model, headers=headers):
+                self.headers += headers
+                self.model = model
+                self._facts = msgspec.structs.replace(self._facts, model=model)
+            case Deny() as no:
+                raise PolicyError(
+                    no.code,
+                    no.message,
+                    status=no.status,
+                    retry_after=no.retry_after,
+                    headers=self.headers + no.headers,
+                )
+
+    def _tell(self) -> None:
+        asked, self._asked = self._asked, []
+        if not asked:
+            return
+        outcome = self.outcome() if self.outcome else Outcome(request_id=self._facts.request_id, ending="refused")
+        for bound in asked:
+            bound.tell(outcome)
+
+
+class Policy:
+    """The enabled checks, in order."""
+
+    def __init__(self, checks: Sequence[BoundCheck]) -> None:
+        self.checks = tuple(checks)
+
+    def ask(self, principal: Principal, facts: RequestFacts) -> Permit:
+        """`async with policy.ask(...) as permit`: raises `PolicyError` when a check says no."""
+        return Permit(self, principal, facts)
+
+
+def unenforced(limits: Mapping[str, int], checks: Sequence[PolicyCheck]) -> list[str]:
+    """The names of key limits that no enabled check stands behind."""
+    enforced = frozenset[str]().union(*(check.enforces for check in checks))
+    return sorted(name for name in limits if name not in enforced)

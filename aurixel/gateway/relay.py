@@ -1,0 +1,130 @@
+"""Carries one upstream's answer to the client and settles it before the last byte; it never switches after the first.
+
+Everything that goes wrong before the first byte to the client is raised, so that another leg may be tried. After it the
+client gets the family's own error event, never a clean end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from aurixel.errors import GatewayError, ProviderError, RequestError
+from aurixel.gateway.books import Books, failed_cell
+from aurixel.gateway.exchange import Exchange
+from aurixel.gateway.routing import UpstreamBlock
+from aurixel.gateway.timing import Timing
+from aurixel.plugin.contracts import UpstreamReply
+from aurixel.values import Nanos, format_usd
+
+# What is read of an upstream's error text, at most.
+ERROR_TEXT: Final = 64 * 1024
+
+
+class Refused(ProviderError):
+    """The upstream's last word: no other leg is tried. `text` is relayed as it is where it is meant for the client."""
+
+    def __init__(self, error: ProviderError, status: int, text: bytes | None) -> None:
+        super().__init__(error.code, error.message, status=status, retry_after=error.retry_after, headers=error.headers)
+        self.text = text
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer on its way: where it goes, the books it closes, and the headers the policy checks add.
+
+    `reply_limit` bounds a whole (not streamed) reply, in bytes.
+    """
+
+    exchange: Exchange
+    books: Books
+    timing: Timing
+    headers: tuple[tuple[str, str], ...]
+    reply_limit: int
+
+    async def relay(self, reply: UpstreamReply, upstream: UpstreamBlock) -> None:
+        """Relay a reply of any status; returns when the client has its answer."""
+        self.timing.mark("upstream")
+        if not 200 <= reply.status < 300:
+            raise await _refusal(reply, upstream)
+        if self.books.offer.request.stream:
+            await self._stream(reply)
+        else:
+            await self._whole(reply)
+
+    async def _whole(self, reply: UpstreamReply) -> None:
+        offer, exchange = self.books.offer, self.exchange
+        _expect(reply.headers, "application/json")
+        body = await reply.read(self.reply_limit)
+        usage = offer.dialect.reply_reader(offer.request, offer.input_tokens).read(body)
+        cost = await self.books.close("ok", reply.status, usage)
+        kind = ("content-type", "application/json")
+        length = ("content-length", str(len(body)))
+        exchange.start(reply.status, (kind, length, *self.headers, *reply_headers(self.timing, cost)))
+        await exchange.write(body)
+        exchange.finish()
+
+    async def _stream(self, reply: UpstreamReply) -> None:
+        _expect(reply.headers, "text/event-stream")
+        offer, exchange, books = self.books.offer, self.exchange, self.books
+        books.reader = reader = offer.dialect.stream_reader(offer.request)
+        try:
+            async for chunk in reply.chunks():
+                out = reader.feed(chunk)
+                if reader.done:
+                    await books.close("ok", reply.status)
+                if out:
+                    self._begin()
+                    await exchange.write(out)
+                if reader.done:
+                    break
+            else:
+                out = reader.close()
+                await books.close("ok", reply.status)
+                self._begin()
+                await exchange.write(out)
+        except (ProviderError, GatewayError) as error:
+            if books.settlement is not None or not (books.committed or reader.pending_out):
+                raise
+            self._begin()
+            await books.close(failed_cell(error, committed=True), reply.status)
+            await exchange.write(reader.pending_out + offer.dialect.encode_stream_error(error, offer.head.request_id))
+        exchange.finish()
+
+    def _begin(self) -> None:
+        if self.books.committed:
+            return
+        self.books.committed = True
+        self.timing.mark("first_byte")
+        kind = ("content-type", "text/event-stream; charset=utf-8")
+        fresh = ("cache-control", "no-cache")
+        self.exchange.start(200, (kind, fresh, *self.headers, *reply_headers(self.timing, None)))
+
+
+def reply_headers(timing: Timing, cost: Nanos | None) -> tuple[tuple[str, str], ...]:
+    """`Server-Timing`, and the cost where it is known."""
+    stages = ("server-timing", timing.header())
+    return (stages,) if cost is None else (stages, ("x-aurixel-cost", format_usd(cost)))
+
+
+def _expect(headers: Mapping[str, str], kind: str) -> None:
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+        raise ProviderError("upstream_invalid", "The upstream answered with an unexpected content type.")
+
+
+async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock) -> RequestError:
+    text = await reply.read(ERROR_TEXT)
+    classified = upstream.classify(reply.status, reply.headers, text)
+    if classified.action == "failover":
+        return classified.error
+    relayed = classified.action == "relay" and _is_json_object(text)
+    return Refused(classified.error, reply.status if relayed else classified.error.status, text if relayed else None)
+
+
+def _is_json_object(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

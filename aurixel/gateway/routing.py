@@ -1,0 +1,73 @@
+"""Chooses who may answer: the model's routes, in their configured order, as legs to try; it sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from aurixel.catalog import Model
+from aurixel.errors import ClientError, ProviderError
+from aurixel.plugin.contracts import Attempt, Body, Classified, Dialect, OpensItself, Outgoing, Provider
+from aurixel.registry import CallSite, PluginFailed, PluginMeter
+from aurixel.upstream import Timeouts
+
+
+class UpstreamBlock:
+    """One `[upstreams.NAME]`: its provider instance, whose pure calls are timed and counted, and its deadlines."""
+
+    __slots__ = ("_classify", "_prepare", "name", "opens_itself", "provider", "timeouts")
+
+    def __init__(self, name: str, provider: Provider, timeouts: Timeouts, meter: PluginMeter) -> None:
+        self.name, self.provider, self.timeouts = name, provider, timeouts
+        self.opens_itself = provider if isinstance(provider, OpensItself) else None
+        self._prepare = CallSite(provider.kind, "prepare", meter)
+        self._classify = CallSite(provider.kind, "classify", meter)
+
+    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+        """The provider's `prepare`; `ProviderError("plugin_bug")` where it fails."""
+        try:
+            return self._prepare.call(self.provider.prepare, attempt, body)
+        except PluginFailed:
+            raise _plugin_bug() from None
+
+    def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
+        """The provider's `classify`; where it fails, another upstream may be tried."""
+        try:
+            return self._classify.call(self.provider.classify, status, headers, body)
+        except PluginFailed:
+            return Classified("failover", _plugin_bug())
+
+
+def _plugin_bug() -> ProviderError:
+    return ProviderError("plugin_bug", "The upstream's plugin failed.")
+
+
+class Leg(msgspec.Struct, frozen=True):
+    """One upstream that may answer, and its own name for the model."""
+
+    upstream: UpstreamBlock
+    model: str
+
+
+class Routing:
+    """The upstreams, by name."""
+
+    def __init__(self, upstreams: Mapping[str, UpstreamBlock]) -> None:
+        self._upstreams = upstreams
+
+    def plan(self, model: Model, dialect: Dialect) -> tuple[Leg, ...]:
+        """The legs that speak `dialect`, in order; at least one. `ClientError("unsupported_dialect")` for none."""
+        legs = tuple(
+            Leg(block, route.model)
+            for route in model.routes
+            if (block := self._upstreams.get(route.upstream)) is not None
+            and dialect.name in block.provider.dialects.get(dialect.operation, ())
+        )
+        if not legs:
+            raise ClientError(
+                "unsupported_dialect",
+                f"The model '{model.id}' is not offered on this endpoint. Use the endpoint of its own API family.",
+                param="model",
+            )
+        return legs

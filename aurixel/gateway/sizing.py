@@ -1,0 +1,69 @@
+"""How much credit a request may need at most, and how long an answer a given hold affords; it asks nobody.
+
+The bound never falls below what a well-behaved upstream can report: input by the dialect's safe rule at the dearest
+input price of the model, output by its limit (or the model's) at the dearest output price (docs/ledger.md, holds).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from aurixel.catalog import PriceBook
+from aurixel.plugin.contracts import ModelRules, ParsedRequest
+from aurixel.values import Nanos
+
+# An answer shorter than this helps nobody: below it the request is refused for want of credit.
+LEAST_OUTPUT: Final = 16
+# How often a hosted tool is assumed to run at most where the request does not say.
+TOOL_CALLS: Final = 16
+
+_PER: Final = 1_000_000
+_INPUT: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_image", "input_audio")
+_OUTPUT: Final = ("output", "reasoning", "output_audio", "output_image")
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """`want` and `least` are what to hold, in nano-dollars; `tokens` the most the request may use, both sides.
+
+    `fixed` is the part that does not depend on the output's length and `rate` the dearest price of an output token in
+    nanos per million, for `affordable`. `limited` says that the client set the output limit itself.
+    """
+
+    want: Nanos
+    least: Nanos
+    tokens: int
+    fixed: Nanos
+    rate: int
+    choices: int
+    limited: bool
+
+    def affordable(self, granted: Nanos) -> int | None:
+        """The output limit to send upstream, in tokens for each choice, where `granted` is less than what was wanted."""
+        if self.limited or granted >= self.want or not self.rate:
+            return None
+        return (granted - self.fixed) * _PER // (self.rate * self.choices)
+
+
+def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook) -> Bound:
+    """The bound of one request at one price; `input_tokens` is the dialect's upper bound."""
+    rates = price.rates
+    input_rate = max((rates.get(name, 0) for name in _INPUT), default=0)
+    output_rate = max((rates.get(name, 0) for name in _OUTPUT), default=0)
+    fixed = -(-input_tokens * input_rate // _PER) - (-rates.get("requests", 0) // _PER)
+    for need in request.needs:
+        if need.startswith("tool_calls."):
+            fixed += -(-TOOL_CALLS * rates.get(need, 0) // _PER)
+    limited = request.output_limit is not None
+    output = request.output_limit if request.output_limit is not None else rules.max_output
+    shortest = output if limited else min(output, LEAST_OUTPUT)
+    return Bound(
+        want=fixed - (-output * request.choices * output_rate // _PER),
+        least=fixed - (-shortest * request.choices * output_rate // _PER),
+        tokens=input_tokens + output * request.choices,
+        fixed=fixed,
+        rate=output_rate,
+        choices=request.choices,
+        limited=limited,
+    )

@@ -1,0 +1,79 @@
+"""Holds: the bound covers every charge it promises to cover, and an affordable limit fits the credit it came from."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aurixel.catalog import PriceBook
+from aurixel.gateway.sizing import LEAST_OUTPUT, size
+from aurixel.plugin import InputBound, ModelRules, ParsedRequest
+
+RATES = st.fixed_dictionaries(
+    {"input": st.integers(0, 10**11), "output": st.integers(0, 10**11)},
+    optional={
+        "cache_read": st.integers(0, 10**11),
+        "cache_write_5m": st.integers(0, 2 * 10**11),
+        "reasoning": st.integers(0, 10**11),
+        "requests": st.integers(0, 10**13),
+    },
+)
+
+
+def _request(limit: int | None, choices: int) -> ParsedRequest:
+    return ParsedRequest(
+        dialect="d",
+        model="m",
+        stream=False,
+        fields={},
+        bound=InputBound(0),
+        output_limit=limit,
+        choices=choices,
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[PriceBook, ParsedRequest, ModelRules, int]:
+    book = PriceBook(version=1, effective_ms=0, rates=draw(RATES))
+    limit = draw(st.none() | st.integers(0, 100_000))
+    rules = ModelRules(context=1_000_000, max_output=draw(st.integers(1, 200_000)))
+    return book, _request(limit, draw(st.integers(1, 8))), rules, draw(st.integers(0, 1_000_000))
+
+
+@given(cases(), st.data())
+def test_no_usage_within_the_bound_costs_more_than_is_wanted(
+    case: tuple[PriceBook, ParsedRequest, ModelRules, int], data: st.DataObject
+) -> None:
+    book, request, rules, tokens = case
+    bound = size(request, rules, tokens, book)
+    limit = request.output_limit if request.output_limit is not None else rules.max_output
+    output = data.draw(st.integers(0, limit * request.choices))
+    reasoning = data.draw(st.integers(0, output))
+    used = data.draw(st.integers(0, tokens))
+    cached = data.draw(st.integers(0, used))
+    counts = {
+        "input": used - cached,
+        "cache_read": cached,
+        "output": output - reasoning,
+        "reasoning": reasoning,
+        "requests": 1 if "requests" in book.rates else 0,
+    }
+    assert book.charge(counts) <= bound.want
+    assert bound.least <= bound.want
+
+
+@given(cases(), st.data())
+def test_an_affordable_limit_fits_the_grant_and_helps(
+    case: tuple[PriceBook, ParsedRequest, ModelRules, int], data: st.DataObject
+) -> None:
+    book, request, rules, tokens = case
+    bound = size(request, rules, tokens, book)
+    granted = data.draw(st.integers(bound.least, bound.want))
+    limit = bound.affordable(granted)
+    if request.output_limit is not None or granted == bound.want:
+        assert limit is None
+        return
+    assert limit is not None
+    assert limit >= min(LEAST_OUTPUT, rules.max_output)
+    lowered = size(_request(limit, request.choices), rules, tokens, book)
+    assert lowered.want <= granted
