@@ -6,15 +6,18 @@ or `False`, and the caller reads and decides again. Any operation may raise `Sto
 happened, may not have, or may still land. Two implementations, `sqlite` and `mongo`, pass one contract suite.
 
 Amounts are nano-dollars, 0 <= amount < 2**62, checked before anything is sent (`ValueError`: a bug of the caller).
+`open_store` picks the implementation by URL; a store is opened in the loop it is used in.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from aurixel.errors import ConfigError
 from aurixel.values import Nanos
 
 # --- credit (ledger) --------------------------------------------------------------------------------------------
@@ -212,22 +215,12 @@ class Store(Protocol):
         """(id, want) of the accounts with `holders = inc` and `want > 0`."""
 
     async def account_want(self, account: str, ver: int) -> None: ...
-    async def lease_open(
-        self, account: str, inc: str, ver: int, amount: Nanos, seq: int
-    ) -> AccountDoc | None: ...
-    async def lease_draw(
-        self, account: str, inc: str, ver: int, amount: Nanos
-    ) -> AccountDoc | None: ...
-    async def lease_return(
-        self, account: str, inc: str, ver: int, amount: Nanos
-    ) -> AccountDoc | None: ...
-    async def lease_close(
-        self, account: str, inc: str, ver: int, amount: Nanos, seq: int
-    ) -> AccountDoc | None: ...
+    async def lease_open(self, account: str, inc: str, ver: int, amount: Nanos, seq: int) -> AccountDoc | None: ...
+    async def lease_draw(self, account: str, inc: str, ver: int, amount: Nanos) -> AccountDoc | None: ...
+    async def lease_return(self, account: str, inc: str, ver: int, amount: Nanos) -> AccountDoc | None: ...
+    async def lease_close(self, account: str, inc: str, ver: int, amount: Nanos, seq: int) -> AccountDoc | None: ...
     async def lease_fence(self, account: str, inc: str) -> AccountDoc | None: ...
-    async def lease_reclaim(
-        self, account: str, inc: str, ver: int, amount: Nanos
-    ) -> AccountDoc | None: ...
+    async def lease_reclaim(self, account: str, inc: str, ver: int, amount: Nanos) -> AccountDoc | None: ...
     async def account_closing(self, account: str) -> AccountDoc | None: ...
     async def account_remove(self, account: str) -> AccountDoc | None: ...
 
@@ -250,16 +243,12 @@ class Store(Protocol):
     async def movement_put(self, movement: Movement) -> bool:
         """Insert with `took` unset and `open` set; False where (account, n) or (account, id) is taken."""
 
-    async def movement_apply(
-        self, account: str, n: int, amount: Nanos, took: Nanos, available: Nanos
-    ) -> AccountDoc | None:
+    async def movement_apply(self, account: str, n: int, amount: Nanos, took: Nanos, available: Nanos) -> AccountDoc | None:
         """Apply movement n: `took` may differ from `amount` only where `available` is still what the caller read."""
 
     async def movement_close(self, account: str, n: int, took: Nanos) -> bool: ...
     async def movements_open(self, limit: int) -> list[Movement]: ...
-    async def movements_page(
-        self, account: str, after_n: int, limit: int
-    ) -> list[Movement]: ...
+    async def movements_page(self, account: str, after_n: int, limit: int) -> list[Movement]: ...
     async def movements_took(self, account: str) -> Nanos:
         """The sum of `took` over the account's movements."""
 
@@ -280,24 +269,19 @@ class Store(Protocol):
     # --- usage, read back -------------------------------------------------------------------------------------------
 
     async def usage_read(self, account: str, request_id: str) -> UsageRecord | None: ...
-    async def usage_page(
-        self, account: str, since_ms: int, after: str, limit: int
-    ) -> list[UsageRecord]:
-        """Records of an account from `since_ms` on, ordered by request id, those after `after`."""
+    async def usage_page(self, account: str, since_ms: int, after: str, limit: int) -> list[UsageRecord]:
+        """Records of an account ordered by (at_ms, request id): those after (`since_ms`, `after`).
 
-    async def usage_lowest(
-        self, account: str, inc: str, after_s: int
-    ) -> list[UsageRecord]:
+        The next page starts at the last record's `at_ms` and `request_id`; the first at (since_ms, "").
+        """
+
+    async def usage_lowest(self, account: str, inc: str, after_s: int) -> list[UsageRecord]:
         """The records of the lowest `s` above `after_s` under `inc` (for an abandoned node)."""
 
-    async def usage_cost(
-        self, account: str, inc: str | None = None, after_s: int = -1
-    ) -> Nanos:
+    async def usage_cost(self, account: str, inc: str | None = None, after_s: int = -1) -> Nanos:
         """The sum of `cost` over an account's records; with `inc`, only those under it with s > `after_s`."""
 
-    async def usage_sums(
-        self, account: str, since_ms: int, by: Literal["model", "day", "key"]
-    ) -> list[UsageSums]:
+    async def usage_sums(self, account: str, since_ms: int, by: Literal["model", "day", "key"]) -> list[UsageSums]:
         """Rollup sums since the hour of `since_ms`, grouped and ordered by group."""
 
     # --- people and keys -----------------------------------------------------------------------------------------------
@@ -330,16 +314,39 @@ class Store(Protocol):
         """Insert; False where that version exists (someone else was faster)."""
 
 
-def usage_stream(
-    store: Store, account: str, since_ms: int = 0, page: int = 1000
-) -> AsyncIterator[UsageRecord]:
+def usage_stream(store: Store, account: str, since_ms: int = 0, page: int = 1000) -> AsyncIterator[UsageRecord]:
     """Every record of an account, a page at a time."""
 
     async def walk() -> AsyncIterator[UsageRecord]:
-        after = ""
-        while records := await store.usage_page(account, since_ms, after, page):
+        at_ms, after = since_ms, ""
+        while records := await store.usage_page(account, at_ms, after, page):
             for record in records:
                 yield record
-            after = records[-1].request_id
+            at_ms, after = records[-1].at_ms, records[-1].request_id
 
     return walk()
+
+
+def open_store(url: str) -> Store:
+    """The store a URL names, not yet opened: `sqlite:///relative.db`, `sqlite:////absolute.db` or `mongodb://...`.
+
+    A relative path starts at the working directory. `ConfigError` for anything else, and where the MongoDB driver is
+    not installed.
+    """
+    scheme = url.partition(":")[0].lower()
+    if scheme == "sqlite":
+        from aurixel.storage.sqlite import SqliteStore
+
+        path = url.removeprefix("sqlite:///")
+        if path == url or not path or path.startswith(":") or "?" in path:
+            raise ConfigError(
+                "a SQLite store is named by its file",
+                place="store.url",
+                mend="write sqlite:///var/aurixel.db, or sqlite:////srv/aurixel.db for an absolute path",
+            )
+        return SqliteStore(Path(path))
+    raise ConfigError(
+        "no store of that kind",
+        place="store.url",
+        mend="write sqlite:///FILE or mongodb://HOST/DATABASE",
+    )

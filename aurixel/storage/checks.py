@@ -1,0 +1,87 @@
+"""What every store checks before it sends anything: amounts, counters, incarnations. Nothing here knows a store.
+
+A failure is a `ValueError`: a bug of the caller, never something a store or a client caused. The texts name the
+argument and not its value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from aurixel.storage import Movement, Post, RollupAdd, UsageRecord
+from aurixel.values import MAX_NANOS
+
+# An incarnation is a field name in MongoDB: nothing that means something there may be in it.
+_INC: Final = re.compile(r"[a-z0-9]{1,64}")
+_WIDEST: Final = 2**63 - 1
+
+
+def amounts(**values: int) -> None:
+    """Amounts and counters: whole numbers, 0 <= value < 2**62."""
+    for name, value in values.items():
+        if type(value) is not int or not 0 <= value <= MAX_NANOS:
+            raise ValueError(f"{name} must be a whole number from 0 up, below 2**62")
+
+
+def signed(**values: int) -> None:
+    """Amounts of movements: whole numbers, abs(value) < 2**62."""
+    for name, value in values.items():
+        if type(value) is not int or abs(value) > MAX_NANOS:
+            raise ValueError(f"{name} must be a whole number, below 2**62 either way")
+
+
+def times(**values: int) -> None:
+    """Instants and bounds that are compared, not added up: what fits a signed 64-bit integer."""
+    for name, value in values.items():
+        if type(value) is not int or abs(value) > _WIDEST:
+            raise ValueError(f"{name} must be a whole number of at most 64 bits")
+
+
+def inc(value: str) -> None:
+    """An incarnation: lower-case letters and digits."""
+    if not _INC.fullmatch(value):
+        raise ValueError("an incarnation is 1 to 64 lower-case letters and digits")
+
+
+def units(name: str, values: dict[str, int]) -> None:
+    """Sums and counts by unit: no empty name, no NUL, no negative number."""
+    for unit, value in values.items():
+        if not unit or "\0" in unit or len(unit) > 200:
+            raise ValueError(f"{name} has a unit without a usable name")
+        if type(value) is not int or not 0 <= value <= MAX_NANOS:
+            raise ValueError(f"{name} must hold whole numbers from 0 up, below 2**62")
+
+
+def movement(value: Movement) -> None:
+    """A movement as `movement_put` takes it."""
+    amounts(n=value.n)
+    signed(amount=value.amount)
+    times(at_ms=value.at_ms)
+    if value.n < 1:
+        raise ValueError("movements are numbered from 1")
+    if value.took is not None:
+        raise ValueError("a movement is put with `took` unset")
+
+
+def batch(records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: Sequence[Post]) -> None:
+    """What `post` takes. A rollup may appear once: its frames are added in order, one call after another."""
+    for record in records:
+        inc(record.inc)
+        amounts(s=record.s, cost=record.cost)
+        units("counts", record.counts)
+    seen = set()
+    for rollup in rollups:
+        inc(rollup.inc)
+        amounts(s=rollup.s, hour=rollup.hour)
+        units("sums", rollup.sums)
+        seen.add((rollup.account, rollup.hour, rollup.model, rollup.key_id, rollup.inc))
+    if len(seen) != len(rollups):
+        raise ValueError("a rollup appears twice in one batch")
+    for post in posts:
+        inc(post.inc)
+        amounts(prev=post.prev, s=post.s, lease=post.lease, available=post.available, written_off=post.written_off)
+        amounts(sum=post.lease + post.available)
+        if post.s <= post.prev:
+            raise ValueError("a frame's s is above the seq it follows")

@@ -1,0 +1,1 @@
+"""The store: one contract for every implementation, a plain model of it, and the faults it must bear."""
