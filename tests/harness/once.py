@@ -1,4 +1,4 @@
-"""What is installed once for all runs and all processes: under the virtual environment, all of it or nothing."""
+"""What is installed once for all runs: a folder filled from exactly these input files, while other processes wait."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def once(name: str, inputs: list[Path], install: Callable[[Path], None]) -> Path:
-    """The folder that `install(folder)` filled, for exactly these input files; other processes wait until it is done."""
-    digest = hashlib.sha256()
-    for path in inputs:
-        digest.update(path.read_bytes())
-    home = Path(sys.prefix) / "test-servers"
-    home.mkdir(exist_ok=True)
-    ready = home / f"{name}-{digest.hexdigest()[:12]}"
-    if ready.exists():
-        return ready
-    with (home / f"{name}.lock").open("w") as lock:
+def once(folder: Path, inputs: list[Path], install: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `install(folder)` unless it was filled from the same bytes of `inputs` before."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    stamp = folder / ".installed"
+    with Path(sys.prefix, f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            growing = ready.with_suffix(".part")
-            shutil.rmtree(growing, ignore_errors=True)
-            growing.mkdir()
-            install(growing)
-            growing.rename(ready)
-    return ready
+        if not stamp.exists() or stamp.read_text() != digest:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            install(folder)
+            stamp.write_text(digest)
+    return folder

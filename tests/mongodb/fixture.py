@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def _jars(folder: Path) -> None:
 
 def java_server(store: Path | None = None, port: int = 0) -> tuple[Server, str]:
     """Start mongo-java-server: the process, a context manager, and its URL. With `store`, a file, it survives `kill()`."""
-    jars = once("mongo-java-server", [HERE / "pom.xml"], _jars)
+    jars = once(Path(sys.prefix, "mongo-java-server"), [HERE / "pom.xml"], _jars)
     flags = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"]
     command = ["java", *flags, "-cp", f"{jars}/*", str(HERE / "Launcher.java"), str(port)]
     server = Server(command if store is None else [*command, str(store)])
