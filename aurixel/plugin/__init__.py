@@ -10,6 +10,7 @@ from aurixel.errors import (
     ProviderError,
     RequestError,
 )
+from aurixel.plugin.classify import classify_status
 from aurixel.plugin.contracts import (
     Allow,
     Attempt,
@@ -93,6 +94,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "WatchesEnd",
+    "classify_status",
     "hookimpl",
     "pick_query",
     "retry_after",

@@ -16,7 +16,9 @@ LONGEST_WAIT: Final = 120.0
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 # Keys as the vendors shorten them in error texts (`sk-proj-****abcd`), and ids of their organisations and projects.
-_CREDENTIAL = re.compile(rb"\b(?:sk|pk|rk|key|org|proj|user|acct)[-_][A-Za-z0-9*._-]{4,}|\bBearer\s+\S{4,}")
+_CREDENTIAL = re.compile(
+    rb"\b(?:sk|pk|rk|key|org|proj|user|acct)[-_](?=[a-z._-]*[A-Z0-9*])[A-Za-z0-9*._-]{4,}|\bBearer\s+\S{12,}"
+)
 
 
 def retry_after(headers: Mapping[str, str], now_ms: int) -> float | None:

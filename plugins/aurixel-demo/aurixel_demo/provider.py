@@ -18,6 +18,7 @@ from aurixel.plugin import (
     PluginSettings,
     ProviderError,
     UpstreamReply,
+    classify_status,
     retry_after,
 )
 from aurixel_demo import script, shapes
@@ -74,12 +75,7 @@ class Demo:
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """As a real vendor's provider would: the client's fault is relayed, the rest is for another upstream to try."""
         del body
-        wait = retry_after(headers, self._clock.wall_ms())
-        if status == 400:
-            return Classified("relay", ProviderError("upstream_refused", "The demo refused the request.", status=400))
-        if status == 429:
-            return Classified("failover", ProviderError("upstream_rate_limited", "The demo is busy.", retry_after=wait))
-        return Classified("failover", ProviderError("upstream_overloaded", "The demo failed.", retry_after=wait))
+        return classify_status(status, wait=retry_after(headers, self._clock.wall_ms()), relay=True)
 
     @asynccontextmanager
     async def open(self, outgoing: Outgoing) -> AsyncIterator[UpstreamReply]:

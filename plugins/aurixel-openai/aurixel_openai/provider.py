@@ -7,7 +7,7 @@ client is at fault and the text shows nothing of our account.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,18 +23,15 @@ from aurixel.plugin import (
     Host,
     Outgoing,
     PluginSettings,
-    ProviderError,
     UrlPath,
+    classify_status,
     retry_after,
     shows_credential,
 )
 
 Operation: TypeAlias = Literal["chat"]
 PATHS: Final[Mapping[Operation, str]] = {"chat": "/chat/completions"}
-# Error statuses that are the client's own doing: bad request, no such model, too large, wrong type, unprocessable.
-CLIENT_FAULTS: Final = frozenset({400, 404, 413, 415, 422})
-OVERLOADED: Final = frozenset({502, 503, 520, 521, 522, 523, 529})
-TIMED_OUT: Final = frozenset({408, 504, 524})
+# Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
     {
         "insufficient_quota",
@@ -75,7 +72,7 @@ class _Error(msgspec.Struct):
 
     message: str
     type: str | None = None
-    code: Any = None
+    code: str | int | None = None
 
 
 class _ErrorBody(msgspec.Struct):
@@ -115,30 +112,16 @@ class OpenAI:
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What an error status means for the client and for the next attempt."""
-        wait = retry_after(headers, self._clock.wall_ms())
         try:
             error = _error_body.decode(body).error
         except (msgspec.DecodeError, RecursionError):
             error = None
-        if status == 402 or (status == 429 and error and OUT_OF_CREDIT & {error.type, str(error.code)}):
-            return Classified("failover", _unavailable("upstream_credentials"))
-        if status in (401, 403):
-            return Classified("failover", _unavailable("upstream_credentials"))
-        if status == 429:
-            return Classified("failover", _busy("upstream_rate_limited", wait))
-        if status in TIMED_OUT:
-            text = "The upstream took too long to answer."
-            return Classified("failover", ProviderError("upstream_timeout", text, retry_after=wait))
-        if status in OVERLOADED:
-            return Classified("failover", _busy("upstream_overloaded", wait))
-        if status in CLIENT_FAULTS:
-            refused = ProviderError("upstream_refused", "The upstream refused the request.", status=status)
-            relay = error is not None and not shows_credential(body, self._secret)
-            return Classified("relay" if relay else "final", refused)
-        if status >= 500:
-            text = "The upstream failed."
-            return Classified("failover", ProviderError("upstream_refused", text, retry_after=wait))
-        return Classified("failover", ProviderError("upstream_invalid", f"The upstream answered with status {status}."))
+        return classify_status(
+            status,
+            wait=retry_after(headers, self._clock.wall_ms()),
+            relay=error is not None and not shows_credential(body, self._secret),
+            our_account=status == 429 and error is not None and not OUT_OF_CREDIT.isdisjoint((error.type, error.code)),
+        )
 
     def _reshape(self, body: bytes) -> bytes:
         """Each field's value stays as it was written."""
@@ -160,12 +143,3 @@ def _own_headers(settings: OpenAISettings, secret: str) -> tuple[tuple[str, str]
     if secret:
         own[settings.key_header] = f"{settings.key_prefix} {secret}" if settings.key_prefix else secret
     return tuple(own.items())
-
-
-def _unavailable(code: str) -> ProviderError:
-    """Our account with the upstream is at fault: nothing the client could mend, so it learns nothing of it."""
-    return ProviderError(code, "The upstream cannot serve this request now.", status=503)
-
-
-def _busy(code: str, wait: float | None) -> ProviderError:
-    return ProviderError(code, "The upstream is too busy. Try again shortly.", retry_after=wait)
