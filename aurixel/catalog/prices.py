@@ -29,9 +29,6 @@ FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 # Classes that may carry a qualifier: `tool_calls.web_search`, `images.1024x1024.hd`. A rate without one holds for all.
 QUALIFIED: Final = frozenset({"images", "tool_calls"})
-# What tokens of a request's input, and of its answer, can turn out to be without the request asking for it.
-_INPUT_SIDE: Final = ("input", "cache_read", "input_image")
-_OUTPUT_SIDE: Final = ("output", "reasoning")
 
 
 class Unpriced(AurixelError):
@@ -83,6 +80,11 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
             raise Unpriced(frozenset(unpriced), nanos)
         return nanos
 
+    def rate(self, name: str) -> int | None:
+        """Nanos per million units as they are charged, fallbacks included; None: unpriced."""
+        found = self.lookup.get(name)
+        return found if found is not None else self._general(name)
+
     def prices(self, name: str) -> bool:
         """Whether the class has a rate of its own: not a fallback, though `tool_calls` prices `tool_calls.web_search`."""
         return name in self.rates or self._general(name) is not None
@@ -90,28 +92,6 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     def missing(self, needs: Iterable[str]) -> frozenset[str]:
         """Those of `needs` that have no rate of their own."""
         return frozenset(name for name in needs if not self.prices(name))
-
-    def bound(self, input_tokens: int, output_tokens: int, needs: frozenset[str] = frozenset()) -> Nanos:
-        """An upper bound of the charge for so many tokens, whatever classes they turn out to be.
-
-        `needs` are the classes the request may incur beyond the plain ones (`ParsedRequest.needs`): a token class among
-        them counts at its own rate if that is dearer. Countable classes (tools, images, requests) are the caller's to add.
-        """
-        total = input_tokens * self._dearest(_INPUT_SIDE, needs, "input", "cache_write")
-        total += output_tokens * self._dearest(_OUTPUT_SIDE, needs, "output")
-        return -(-total // PER_MILLION)
-
-    def output_within(self, nanos: Nanos, input_tokens: int, needs: frozenset[str] = frozenset()) -> int | None:
-        """The most output tokens for which `bound` stays within `nanos`; 0 for none, None where output costs nothing."""
-        left = nanos * PER_MILLION - input_tokens * self._dearest(_INPUT_SIDE, needs, "input", "cache_write")
-        if left < 0:
-            return 0
-        rate = self._dearest(_OUTPUT_SIDE, needs, "output")
-        return left // rate if rate else None
-
-    def _dearest(self, plain: tuple[str, ...], needs: frozenset[str], *prefixes: str) -> int:
-        names = [*plain, *(name for name in needs if name.startswith(prefixes))]
-        return max((self.lookup.get(name, 0) for name in names), default=0)
 
     def _general(self, name: str) -> int | None:
         """The rate of a qualified class under a shorter name: `images.1024x1024.hd`, then `images.1024x1024`, then `images`."""

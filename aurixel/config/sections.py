@@ -1,0 +1,285 @@
+"""The shape of aurixel.toml: one frozen model a section, each key with its default. docs/configuration.md is its manual.
+
+Nothing here reads a file or the environment. An unknown key is an error everywhere; the blocks that belong to plugins
+keep what is not the host's own in `settings`, for the plugin's model to judge.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from aurixel.tomlfile import KeyPath, TomlFile
+from aurixel.values import Nanos, Secret, parse_usd
+
+PREFIX: Final = "AURIXEL_"
+_SIZE: Final = re.compile(r"(\d{1,12}) ?(|B|KiB|MiB|GiB)")
+_UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+# Names of blocks go into metrics, records and the names of environment variables.
+BLOCK_NAME: Final = re.compile(r"[a-z][a-z0-9-]*(_[a-z0-9-]+)*")
+
+
+def _secret(value: Any) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if isinstance(value, str):
+        return Secret(value)
+    raise ValueError("must be a string")
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if not found:
+            raise ValueError('must be bytes, or a size such as "64 MiB"')
+        return int(found[1]) * _UNITS[found[2]]
+    return value
+
+
+def _list(value: Any) -> Any:
+    """From the environment lists come as text: names with commas between."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _address(value: Any) -> Any:
+    found = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError('must be an address and a port, such as "127.0.0.1:8700"')
+    return Address(host=found["host"].strip("[]"), port=int(found["port"]))
+
+
+def _usd(value: Any) -> Nanos:
+    if not isinstance(value, str):
+        raise ValueError('must be an amount of USD in quotes, such as "1.00"')
+    nanos = parse_usd(value)
+    if nanos <= 0:
+        raise ValueError("must be above zero")
+    return nanos
+
+
+SecretText = Annotated[Secret, PlainValidator(_secret)]
+Bytes = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Usd = Annotated[Nanos, PlainValidator(_usd)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class Address(Section):
+    """Where to listen; port 0 takes any free one. Written `host:port`, an IPv6 host in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+AddressText = Annotated[Address, BeforeValidator(_address)]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Server(Section):
+    """`[server]`: where it listens, and how much of everything a client may use. Sizes in bytes, times in seconds."""
+
+    listen: AddressText = Address(host="127.0.0.1", port=8700)
+    ops_listen: AddressText = Address(host="127.0.0.1", port=9700)
+    public_url: str = ""
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_list)] = ()
+    max_header: Bytes = 32 * 1024
+    max_body: Bytes = 64 * 1024**2
+    max_connections: Annotated[int, Field(gt=0)] = 10_000
+    header_timeout: Seconds = 10.0
+    body_timeout: Seconds = 120.0
+    idle_timeout: Seconds = 75.0
+    stall_timeout: Seconds = 60.0
+    drain_deadline: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
+
+
+class Security(Section):
+    """`[security]`: what keys the hashes, and what the operator says yes to although it is unsafe by default."""
+
+    secret: SecretText = Secret("")
+    allow_demo: bool = False
+    allow_plain_http: bool = False
+    allow_public_ops: bool = False
+
+
+class StoreSection(Section):
+    """`[store]`. The URL may hold a password, so it is a secret; `shown` is what may be printed of it."""
+
+    url: SecretText = Secret("sqlite:///var/aurixel.db")
+
+    @property
+    def shown(self) -> str:
+        """The URL without its user and password."""
+        parts = urlsplit(self.url.reveal())
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+class CatalogueSection(Section):
+    """`[catalogue]`: the files that fill the store, relative to the configuration file; `poll`: how often nodes look."""
+
+    models: Path = Path("models.toml")
+    prices: Path = Path("prices.toml")
+    poll: Seconds = 1.0
+
+
+class LedgerSection(Section):
+    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD), overrides of the matrix."""
+
+    journal: Path = Path("var/journal")
+    fsync: Literal["batch", "always", "off"] = "batch"
+    fsync_interval: Seconds = 0.05
+    lease_target: Usd = 1_000_000_000
+    settlement: dict[str, str] = {}
+
+
+class PluginsSection(Section):
+    """`[plugins]`: only what is named is loaded."""
+
+    enabled: Annotated[tuple[str, ...], BeforeValidator(_list)] = ("openai", "anthropic", "limits")
+
+
+class LoggingSection(Section):
+    """`[logging]`: JSON lines for machines, text for people."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class PluginBlock(Section):
+    """A block whose own keys are the fields of this model and whose other keys are the plugin's, in `settings`."""
+
+    settings: dict[str, Any] = Field(default={}, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            raise ValueError("must be a table")
+        own = cls.model_fields.keys() - {"settings"}
+        return {
+            **{key: value for key, value in values.items() if key in own},
+            "settings": {key: value for key, value in values.items() if key not in own},
+        }
+
+
+class UpstreamBlock(PluginBlock):
+    """`[upstreams.NAME]`: which provider, its deadlines in seconds, and the provider's own settings."""
+
+    provider: str
+    connect_timeout: Seconds = 5.0
+    first_byte_timeout: Seconds = 120.0
+    idle_timeout: Seconds = 120.0
+    total_timeout: Seconds = 900.0
+
+
+class PolicyBlock(PluginBlock):
+    """`[policy.NAME]`: what an error of the check means, how long it may take, and the check's own settings."""
+
+    on_error: Literal["deny", "allow"] = "deny"
+    deadline: Seconds = 1.0
+
+
+def _named(blocks: dict[str, Any]) -> dict[str, Any]:
+    for name in blocks:
+        if not BLOCK_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a name here: lower-case letters, digits, - and single _ only")
+    return blocks
+
+
+class Settings(BaseSettings):
+    """The whole configuration, validated. Made by `aurixel.config.load` alone, which merges the file and the overrides."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        enable_decoding=False,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    server: Server = Server()
+    security: Security = Security()
+    store: StoreSection = StoreSection()
+    catalogue: CatalogueSection = CatalogueSection()
+    ledger: LedgerSection = LedgerSection()
+    plugins: PluginsSection = PluginsSection()
+    policy: Annotated[dict[str, PolicyBlock], BeforeValidator(_named)] = {}
+    upstreams: Annotated[dict[str, UpstreamBlock], BeforeValidator(_named)] = {}
+    logging: LoggingSection = LoggingSection()
+
+    _file: TomlFile | None = None
+
+    @property
+    def file(self) -> TomlFile | None:
+        """What was read; None where there was no file."""
+        return self._file
+
+    @property
+    def catalogue_files(self) -> tuple[Path, Path]:
+        """models.toml and prices.toml, found from the folder of the configuration file."""
+        folder = Path(self._file.name).parent if self._file is not None else Path()
+        return folder / self.catalogue.models, folder / self.catalogue.prices
+
+    def place(self, *path: str) -> str:
+        """Where a setting was written: `file:line`, the name of the override, or just the setting's own name."""
+        return place_of(self._file, path)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` has merged: nothing slips in from elsewhere."""
+        return (init_settings,)
+
+
+def override_name(path: KeyPath) -> str:
+    """The environment variable that overrides a setting."""
+    return PREFIX + "__".join(str(part) for part in path).upper()
+
+
+def place_of(file: TomlFile | None, path: KeyPath) -> str:
+    """Where a setting was written; see `Settings.place`."""
+    dotted = ".".join(str(part) for part in path)
+    for length in range(len(path), 1, -1):
+        variable = override_name(path[:length])
+        if any(name.upper() == variable for name in os.environ):
+            return f"the environment's {variable}"
+    if file is not None:
+        return f"{file.place(path)} ({dotted})" if dotted else file.name
+    return dotted
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
