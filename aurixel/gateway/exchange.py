@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
+
+from aurixel.errors import RequestError
+from aurixel.plugin.contracts import ErrorReply
+
+Ticket = TypeVar("Ticket")
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,8 +41,11 @@ class ByteSource(Protocol):
 class Exchange(Protocol):
     """One request and its answer. `start` once, then `write` any number of times, then `finish`; nothing after it."""
 
-    head: RequestHead
-    body: ByteSource
+    @property
+    def head(self) -> RequestHead: ...
+
+    @property
+    def body(self) -> ByteSource: ...
 
     @property
     def started(self) -> bool:
@@ -62,3 +70,16 @@ class Exchange(Protocol):
 
     def abort(self) -> None:
         """Close the connection without a clean end."""
+
+
+class Service(Protocol[Ticket]):
+    """What the edge needs of the gateway. `route` is the name of a dialect: of the path, or of the caller's family."""
+
+    def admit(self, route: str, head: RequestHead) -> Ticket | Awaitable[Ticket]:
+        """Who asks, by the headers alone and before a byte of body; `RequestError` now or when awaited."""
+
+    def render_error(self, route: str, error: RequestError, request_id: str) -> ErrorReply:
+        """An error as a whole reply, for what is refused before `serve`."""
+
+    async def serve(self, ticket: Ticket, exchange: Exchange) -> None:
+        """Answer one request, errors included; raises nothing but a cancellation."""

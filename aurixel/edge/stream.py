@@ -1,0 +1,101 @@
+"""One client's connection: Tornado's stream, which also remembers what its client owes and since when.
+
+It keeps the times; it judges nothing (`server.py` does) and knows no HTTP but the one line Tornado answers by itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket
+from typing import Any, Protocol
+
+from tornado.concurrent import Future
+from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+
+from aurixel.edge.wire import bare_reply
+
+# What HTTP1Connection writes, and then closes, for whatever it cannot parse (Tornado 6.6, http1connection.py).
+_TORNADO_400 = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+class Phase(enum.IntEnum):
+    """What the connection waits for."""
+
+    IDLE = 0  # the next request's first byte
+    HEADERS = 1
+    BODY = 2
+    ANSWER = 3  # ours
+    LINGER = 4  # the rest of a body nobody wants, after the answer
+
+
+class Occupant(Protocol):
+    """The request a connection is busy with."""
+
+    def unframed(self) -> bytes:
+        """The reply to a request that cannot be read on; empty if its answer has begun."""
+
+    def late(self) -> None:
+        """The body did not come in time."""
+
+    def last(self) -> None:
+        """The connection serves no request after this one."""
+
+    def stop(self) -> None:
+        """The server ends: a body that is still incomplete is not waited for."""
+
+    def cut(self) -> None:
+        """The connection was closed from our side."""
+
+
+class ClientStream(IOStream):
+    """`phase` and `since` say what is waited for; `sent` counts the bytes the client took, and `moved` is when it last
+    took some or owed nothing. Times are the loop's."""
+
+    def __init__(self, sock: socket.socket, peer: str, *, chunk_bytes: int, buffer_bytes: int) -> None:
+        super().__init__(sock, max_buffer_size=buffer_bytes, read_chunk_size=chunk_bytes)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer = peer
+        self.phase = Phase.IDLE
+        self.since = self.io_loop.time()
+        self.sent = self.sent_seen = 0
+        self.moved = self.since
+        self.occupant: Occupant | None = None
+
+    def set_nodelay(self, value: bool) -> None:
+        """It always is: an event must not wait for the acknowledgement of the one before."""
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        """As Tornado has it; the first byte of a request starts its clock."""
+        count = super().read_from_fd(buf)
+        if count and self.phase is Phase.IDLE:
+            self.phase, self.since = Phase.HEADERS, self.io_loop.time()
+        return count
+
+    def write_to_fd(self, data: memoryview) -> int:
+        """As Tornado has it, counted."""
+        count = super().write_to_fd(data)
+        self.sent += count
+        return count
+
+    def write(self, data: bytes | memoryview) -> Future[None]:
+        """As Tornado has it, but that its bare 400 is put in the caller's shape, and never lands inside an answer."""
+        if data == _TORNADO_400 and self.occupant is not None:
+            data = self.occupant.unframed()
+            if not data:
+                self.close()
+                raise StreamClosedError
+        return super().write(data)
+
+    def close(self, exc_info: Any = False) -> None:
+        """As Tornado has it; a client whose headers have no end is told why."""
+        if isinstance(exc_info, UnsatisfiableReadError) and self.phase is Phase.HEADERS:
+            say_bare(self.socket, 431)
+        super().close(exc_info)
+
+
+def say_bare(sock: socket.socket, status: int) -> None:
+    """Say no where there is no request to go by; a client that cannot take it at once does without."""
+    try:
+        sock.send(bare_reply(status))
+    except OSError:
+        pass
