@@ -345,6 +345,18 @@ def open_store(url: str) -> Store:
                 mend="write sqlite:///var/aurixel.db, or sqlite:////srv/aurixel.db for an absolute path",
             )
         return SqliteStore(Path(path))
+    if scheme in ("mongodb", "mongodb+srv"):
+        try:
+            from aurixel.storage.mongo import MongoStore
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("motor", "pymongo", "bson"):
+                raise
+            raise ConfigError(
+                "the MongoDB driver is not installed",
+                place="store.url",
+                mend="pip install 'aurixel[mongo]'",
+            ) from None
+        return MongoStore(url)
     raise ConfigError(
         "no store of that kind",
         place="store.url",

@@ -16,6 +16,7 @@ from aurixel.values import MAX_NANOS
 # An incarnation is a field name in MongoDB: nothing that means something there may be in it.
 _INC: Final = re.compile(r"[a-z0-9]{1,64}")
 _WIDEST: Final = 2**63 - 1
+_LAST_HOUR: Final = 70_000_000  # some time in the year 9955: beyond 9999 a day has no name
 
 
 def amounts(**values: int) -> None:
@@ -37,6 +38,12 @@ def times(**values: int) -> None:
     for name, value in values.items():
         if type(value) is not int or abs(value) > _WIDEST:
             raise ValueError(f"{name} must be a whole number of at most 64 bits")
+
+
+def page(limit: int) -> None:
+    """How much is asked for at once: at least one (zero and less mean something else to every store)."""
+    if type(limit) is not int or not 1 <= limit <= 100_000:
+        raise ValueError("limit must be 1 to 100000")
 
 
 def inc(value: str) -> None:
@@ -75,6 +82,8 @@ def batch(records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: S
     for rollup in rollups:
         inc(rollup.inc)
         amounts(s=rollup.s, hour=rollup.hour)
+        if rollup.hour > _LAST_HOUR:
+            raise ValueError("hour is too far off")
         units("sums", rollup.sums)
         seen.add((rollup.account, rollup.hour, rollup.model, rollup.key_id, rollup.inc))
     if len(seen) != len(rollups):

@@ -117,6 +117,8 @@ class SqliteStore:
         return await self._engine.read(read)
 
     async def accounts_page(self, after: str, limit: int) -> list[AccountDoc]:
+        checks.page(limit)
+
         def read(connection: sqlite3.Connection) -> list[AccountDoc]:
             rows = connection.execute("SELECT id FROM accounts WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
             return [doc for (account,) in rows.fetchall() if (doc := _account(connection, account))]
@@ -276,10 +278,12 @@ class SqliteStore:
         return await self._changed(sql, took, account, n)
 
     async def movements_open(self, limit: int) -> list[Movement]:
+        checks.page(limit)
         sql = f"SELECT {_MOVEMENT} FROM movements WHERE took IS NULL ORDER BY account, n LIMIT ?"
         return [_struct(Movement, row) for row in await self._rows(sql, limit)]
 
     async def movements_page(self, account: str, after_n: int, limit: int) -> list[Movement]:
+        checks.page(limit)
         checks.times(after_n=after_n)
         sql = f"SELECT {_MOVEMENT} FROM movements WHERE account = ? AND n > ? ORDER BY n LIMIT ?"
         return [_struct(Movement, row) for row in await self._rows(sql, account, after_n, limit)]
@@ -333,6 +337,7 @@ class SqliteStore:
         return _usage(rows[0]) if rows else None
 
     async def usage_page(self, account: str, since_ms: int, after: str, limit: int) -> list[UsageRecord]:
+        checks.page(limit)
         checks.times(since_ms=since_ms)
         sql = f"""SELECT {_USAGE} FROM usage WHERE account = ? AND (at_ms, request_id) > (?, ?)
                   ORDER BY at_ms, request_id LIMIT ?"""
@@ -374,6 +379,7 @@ class SqliteStore:
         return _struct(Profile, rows[0]) if rows else None
 
     async def profiles_page(self, after: str, limit: int) -> list[Profile]:
+        checks.page(limit)
         sql = f"SELECT {_PROFILE} FROM profiles WHERE account > ? ORDER BY account LIMIT ?"
         return [_struct(Profile, row) for row in await self._rows(sql, after, limit)]
 

@@ -80,6 +80,7 @@ class MemoryStore:
         return {account: self.accounts[account] for account in accounts if account in self.accounts}
 
     async def accounts_page(self, after: str, limit: int) -> list[AccountDoc]:
+        checks.page(limit)
         return [self.accounts[account] for account in sorted(self.accounts) if account > after][:limit]
 
     async def accounts_held(self, inc: str) -> list[str]:
@@ -232,9 +233,11 @@ class MemoryStore:
         return True
 
     async def movements_open(self, limit: int) -> list[Movement]:
+        checks.page(limit)
         return [self.movements[key] for key in sorted(self.movements) if self.movements[key].took is None][:limit]
 
     async def movements_page(self, account: str, after_n: int, limit: int) -> list[Movement]:
+        checks.page(limit)
         checks.times(after_n=after_n)
         keys = sorted(key for key in self.movements if key[0] == account and key[1] > after_n)
         return [self.movements[key] for key in keys][:limit]
@@ -303,6 +306,7 @@ class MemoryStore:
         return record if record and record.account == account else None
 
     async def usage_page(self, account: str, since_ms: int, after: str, limit: int) -> list[UsageRecord]:
+        checks.page(limit)
         checks.times(since_ms=since_ms)
         found = {(r.at_ms, r.request_id): r for r in self.usage.values() if r.account == account}
         return [found[key] for key in sorted(found) if key > (since_ms, after)][:limit]
@@ -343,6 +347,7 @@ class MemoryStore:
         return next((p for p in self.profiles.values() if p.email.lower() == email.lower()), None)
 
     async def profiles_page(self, after: str, limit: int) -> list[Profile]:
+        checks.page(limit)
         return [self.profiles[account] for account in sorted(self.profiles) if account > after][:limit]
 
     async def profile_status(self, account: str, status: ProfileStatus) -> bool:
