@@ -1,0 +1,131 @@
+"""aiohttp's pool, bent to our rules: a call learns which connection it got, and never gets one on which the peer spoke
+unasked. It opens, pools and closes connections, and sends nothing by itself.
+
+`_factory` is the one private name of aiohttp that this relies on; without it tests/upstream fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+
+from aurixel.plugin.contracts import Body
+
+USER_AGENT: Final = "aurixel"
+_MAX_HEADERS: Final = 128
+_MAX_HEADER_LINE: Final = 8190
+_READ_BUFFER: Final = 64 * 1024  # aiohttp stops reading from the socket above twice this
+_JOIN_BELOW: Final = 64 * 1024  # a body up to this is sent as one piece
+
+
+class Link(ResponseHandler):
+    """A connection that remembers: how often it served, whether the peer spoke since it last rested, how it ended."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.uses = 0
+        self.heard = False
+        self.broken = False
+
+    def data_received(self, data: bytes) -> None:
+        if data:  # aiohttp calls this without any, when its reader makes room
+            self.heard = True
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.broken = exc is not None
+        super().connection_lost(exc)
+
+    def rest(self) -> None:
+        """It served, and goes back to the pool (or is closed)."""
+        self.heard = False
+
+
+class Caller(Protocol):
+    """Who a connection is for."""
+
+    link: Link | None
+
+    def connected(self, connection: Connection, link: Link) -> None:
+        """Here it is; the request goes out on it next."""
+
+
+# How a connector finds the caller it works for: aiohttp hands nothing through to it.
+current: ContextVar[Caller] = ContextVar("aurixel_upstream_caller")
+
+
+class SentAgain(aiohttp.ClientConnectionError):
+    """aiohttp wants to send a request again by itself, which is not for it to decide."""
+
+
+class Connector(aiohttp.TCPConnector):
+    """The pool. `options` are aiohttp's."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory: Any = functools.partial(Link, loop=asyncio.get_running_loop())
+
+    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
+        caller = current.get()
+        if caller.link is not None:
+            raise SentAgain
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            link = connection.protocol
+            assert isinstance(link, Link)
+            if not (link.heard or link.should_close):
+                break
+            connection.close()
+        connection.add_callback(link.rest)
+        link.uses += 1
+        caller.connected(connection, link)
+        return connection
+
+
+class Slices(aiohttp.payload.Payload):
+    """A request body in slices, sent with its length and never printed. It can be sent again."""
+
+    _autoclose = True
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(body)
+        self._size = sum(map(len, body))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a body is sent, not shown")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        body: Body = self._value
+        if len(body) > 1 and self._size is not None and self._size <= _JOIN_BELOW:
+            body = (b"".join(body),)
+        for piece in body:
+            await writer.write(piece)
+
+
+def session(tls: ssl.SSLContext, **options: Any) -> aiohttp.ClientSession:
+    """A session over a `Connector` of its own: no cookies, no proxies, no decompression, bounded heads and buffers."""
+    return aiohttp.ClientSession(
+        connector=Connector(ssl=tls, **options),
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=_READ_BUFFER,
+        max_line_size=_MAX_HEADER_LINE,
+        max_field_size=_MAX_HEADER_LINE,
+        max_headers=_MAX_HEADERS,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def timeout_to_connect(seconds: float) -> aiohttp.ClientTimeout:
+    """The only deadline that aiohttp keeps for us; the others are `deadlines.Watch`'s."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=None, sock_read=None)
