@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from aurixel.catalog.files import parse_files, parse_prices
+from aurixel.catalog.files import parse_files, parse_prices, read_files
 from aurixel.catalog.prices import PER_MILLION, PriceBook, Timeline, Unpriced, known_class
 from aurixel.catalog.snapshot import (
     EMPTY,
@@ -46,6 +46,7 @@ __all__ = [
     "known_class",
     "parse_files",
     "parse_prices",
+    "read_files",
 ]
 
 # How often a publication is tried again when somebody else's version came first.

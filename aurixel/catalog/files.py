@@ -9,12 +9,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from aurixel.catalog.prices import PER_MILLION
 from aurixel.catalog.snapshot import OPERATIONS, REQUIRED, Route, StoredCatalogue, StoredModel, StoredPrice
 from aurixel.errors import ConfigError, ConfigFaults
-from aurixel.tomlfile import KeyPath, TomlFile, nearest
+from aurixel.tomlfile import KeyPath, TomlFile, nearest, read_toml
 from aurixel.values import NANOS_PER_USD, USAGE_CLASSES, format_usd, parse_usd
 
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -27,6 +28,11 @@ _PRICE_KEYS: Final = ("model", "effective", *USAGE_CLASSES)
 _MAX_PER_MILLION: Final = 1_000_000 * NANOS_PER_USD
 _MAX_PER_ONE: Final = 1_000 * NANOS_PER_USD
 _MAX_TOKENS: Final = 1_000_000_000
+
+
+def read_files(models: Path, prices: Path) -> StoredCatalogue:
+    """Both files from disk; `ConfigError` for one that is missing or is not TOML, else as `parse_files`."""
+    return parse_files(read_toml(models), read_toml(prices))
 
 
 def parse_files(models: TomlFile, prices: TomlFile) -> StoredCatalogue:
