@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aurixel.errors import ConfigError
 
@@ -12,7 +12,7 @@ from aurixel.errors import ConfigError
 class Proxies:
     """The networks (CIDR) whose `X-Forwarded-For` counts; none by default. `ConfigError` for what is no network."""
 
-    def __init__(self, networks: Iterable[str] = ()) -> None:
+    def __init__(self, networks: Iterable[str | IPv4Network | IPv6Network] = ()) -> None:
         try:
             self._networks = tuple(ip_network(network) for network in networks)
         except ValueError:

@@ -25,8 +25,8 @@ class Routes:
             self.relay.setdefault(path, {})[method] = dialect
 
     def speaker(self, path: str, headers: Mapping[str, str]) -> str:
-        """The dialect to refuse a request in, whatever it is."""
-        methods = self.relay.get(path)
-        if methods:
-            return next(iter(methods.values()))
+        """The dialect to refuse a request in, whatever it is: that of the relay route it is or lies under, else by headers."""
+        for known, methods in self.relay.items():
+            if path == known or path.startswith(known + "/"):
+                return next(iter(methods.values()))
         return self.families[self.family_of(headers)]
