@@ -1,0 +1,75 @@
+"""Accounts, records and frames for the tests of the store: plain, small, and the same in every test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aurixel.storage import AccountDoc, KeyDoc, Movement, Post, RollupAdd, Store, UsageRecord
+
+HOUR_MS = 3_600_000
+
+
+def movement(n: int = 1, id: str = "m1", amount: int = 1000, account: str = "a", **fields: Any) -> Movement:
+    given = {"kind": "topup", "at_ms": 1_700_000_000_000, "reason": "a test", **fields}
+    return Movement(account=account, n=n, id=id, amount=amount, **given)
+
+
+def record(request_id: str = "r1", cost: int = 7, s: int = 6, account: str = "a", **fields: Any) -> UsageRecord:
+    given = {
+        "inc": "n1",
+        "key_id": "k1",
+        "model": "small",
+        "upstream": "demo",
+        "operation": "chat",
+        "dialect": "openai_chat",
+        "stream": True,
+        "client_ip": "192.0.2.1",
+        "at_ms": 1_700_000_000_000,
+        "done_ms": 1_700_000_000_900,
+        "cell": "ok",
+        "measured": True,
+        "status": 200,
+        "counts": {"input": 3, "output": 5},
+        "price_version": 1,
+        **fields,
+    }
+    return UsageRecord(request_id=request_id, account=account, s=s, cost=cost, **given)
+
+
+def rollup(s: int = 6, account: str = "a", **fields: Any) -> RollupAdd:
+    given = {"hour": 472_222, "model": "small", "key_id": "k1", "inc": "n1", "sums": {"requests": 1, "cost": 7}, **fields}
+    return RollupAdd(account=account, s=s, **given)
+
+
+def post(prev: int = 5, s: int = 6, lease: int = 7, available: int = 0, written_off: int = 0, **fields: Any) -> Post:
+    given = {"account": "a", "inc": "n1", **fields}
+    return Post(prev=prev, s=s, lease=lease, available=available, written_off=written_off, **given)
+
+
+def key(id: str = "k1", account: str = "a", **fields: Any) -> KeyDoc:
+    return KeyDoc(id=id, account=account, **{"hash": b"\x00\xff", "name": "laptop", "created_ms": 1, **fields})
+
+
+async def funded(store: Store, account: str = "a", amount: int = 1000) -> AccountDoc:
+    """A new account with credit: available = credited = `amount`, ver 0, one movement, closed."""
+    assert await store.account_new(account)
+    assert await store.movement_put(movement(account=account, amount=amount))
+    doc = await store.movement_apply(account, 1, amount, amount, 0)
+    assert await store.movement_close(account, 1, amount)
+    assert doc is not None
+    return doc
+
+
+async def leased(store: Store, account: str = "a") -> AccountDoc:
+    """As `funded`, then 400 of 1000 leased to n1 with seq 5: available 600, ver 1."""
+    await funded(store, account)
+    doc = await store.lease_open(account, "n1", 0, 400, 5)
+    assert doc is not None
+    return doc
+
+
+async def read(store: Store, account: str = "a") -> AccountDoc:
+    """The account, which must be there."""
+    doc = await store.account_read(account)
+    assert doc is not None
+    return doc
