@@ -1,0 +1,30 @@
+"""Everything that moves money: leases, holds, the journal, posting, replay, movements, the matrix, and their proof.
+
+The gateway enters `Ledger.hold` before it calls an upstream and settles before its last byte goes out; payments and the
+operator make `Movements`; `verify` recomputes every account. docs/ledger.md has the documents, operations and order that
+all of it follows. It knows no HTTP, no dialect and no price.
+"""
+
+from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, NoMetrics, Settlement, Totals
+from aurixel.ledger.holds import Hold
+from aurixel.ledger.movements import MovementError, Movements, Refused
+from aurixel.ledger.node import Ledger
+from aurixel.ledger.settlement import MATRIX, Rule, charge_rule, check_overrides
+
+__all__ = [
+    "MATRIX",
+    "Hold",
+    "Intent",
+    "Ledger",
+    "LedgerMetrics",
+    "LedgerSettings",
+    "MovementError",
+    "Movements",
+    "NoMetrics",
+    "Refused",
+    "Rule",
+    "Settlement",
+    "Totals",
+    "charge_rule",
+    "check_overrides",
+]

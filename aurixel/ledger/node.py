@@ -1,0 +1,317 @@
+"""The ledger of one node: opens its books, keeps them while requests run, and closes them.
+
+It owns every background task of the room and the order in which an incarnation begins and ends. `Ledger` is what the
+gateway is given; it moves no money itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import re
+import secrets
+import string
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from aurixel.clock import Clock
+from aurixel.errors import JournalError, StoreUnavailable
+from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Totals, patience
+from aurixel.ledger.holds import Hold, HoldContext, recall_round
+from aurixel.ledger.journal import Journal
+from aurixel.ledger.leases import Books
+from aurixel.ledger.liveness import Watch, beat
+from aurixel.ledger.movements import Movements
+from aurixel.ledger.posting import post_round
+from aurixel.ledger.recovery import Recovery
+from aurixel.ledger.returns import return_round, take_over
+from aurixel.storage import Store
+from aurixel.values import Nanos
+
+log = logging.getLogger("aurixel.ledger")
+
+_INC_ALPHABET: Final = string.ascii_lowercase + string.digits
+_INC = re.compile(r"[a-z0-9]{26}")
+LOCK: Final = "lock"
+RETRY_S: Final = 0.1
+
+
+def new_inc() -> str:
+    """A name for an incarnation, never used before."""
+    return "".join(secrets.choice(_INC_ALPHABET) for _ in range(26))
+
+
+class Ledger:
+    """One node's part in the credit of all accounts. `on_dead` is called when another node has called this one dead:
+    its running requests must be ended then, and are charged; after that it goes on under a new name."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: LedgerSettings,
+        clock: Clock,
+        node_name: str,
+        metrics: LedgerMetrics,
+        on_dead: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store, self._settings, self._clock = store, settings, clock
+        self._name, self._metrics, self._on_dead = node_name, metrics, on_dead
+        self._movements = Movements(store, clock, recall_wait=settings.recall_wait, recall_look=settings.recall_look)
+        self._lock: int | None = None
+        self._books: Books | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._supervisor: asyncio.Task[None] | None = None
+        self._silent = False
+
+    @property
+    def inc(self) -> str:
+        """The incarnation that gives holds now."""
+        return self._open_books().inc
+
+    @property
+    def admitting(self) -> bool:
+        """Whether holds are given now (`/readyz`)."""
+        return self._books is not None and self._books.admitting
+
+    def hold(self, intent: Intent, want: Nanos, least: Nanos) -> AbstractAsyncContextManager[Hold]:
+        """Promise between `least` and `want` nano-dollars to a request, as much as the account covers.
+
+        Entering writes the intent to the journal. It raises `CreditError("credit_exhausted")` if `least` is not
+        covered, `GatewayError`: "store_unavailable" if the store must be asked and does not answer,
+        "journal_unavailable" if the journal cannot be written, "shutting_down" if this node gives no holds now.
+        Leaving without `Hold.settle` settles at no cost by the cell `refused`.
+        """
+        return HoldContext(self._open_books(), intent, want, least)
+
+    def held(self, account: str) -> Nanos:
+        """What running requests of an account hold on this node."""
+        tab = self._books.tabs.get(account) if self._books else None
+        return tab.held if tab else 0
+
+    def totals(self) -> Totals:
+        """This node's money now; walks all accounts with a lease: for a scrape, not for a request."""
+        books = self._open_books()
+        now = self._clock.wall_ms()
+        tabs = books.tabs.values()
+        unposted = [tab.frame.items[0] if tab.frame else tab.pending[0] for tab in tabs if tab.frame or tab.pending]
+        return Totals(
+            held=sum(tab.held for tab in tabs),
+            leased=sum(tab.amount for tab in tabs),
+            unposted=sum(tab.unposted for tab in tabs),
+            open=len(books.live),
+            oldest_open_ms=max(0, now - next(iter(books.live.values())).at_ms) if books.live else 0,
+            oldest_unposted_ms=max((now - settlement.done_ms for _, settlement in unposted), default=0),
+        )
+
+    # --- begin ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Lock the journal, charge what older incarnations left behind, and begin to give holds.
+
+        `JournalError` if another process has the journal or if it is damaged (it names file and offset),
+        `StoreUnavailable` if the store does not answer within `start_within`: nothing runs then.
+        """
+        self._lock = _lock(self._settings.journal)
+        try:
+            deadline = asyncio.get_running_loop().time() + self._settings.start_within
+            while True:
+                try:
+                    await self._begin()
+                    break
+                except StoreUnavailable:
+                    if asyncio.get_running_loop().time() >= deadline:
+                        raise
+                await asyncio.sleep(RETRY_S)
+        except BaseException:
+            self._unlock()
+            raise
+        self._supervisor = self._spawn(self._supervise(), "supervise")
+
+    async def _begin(self) -> None:
+        """A new incarnation, from its name to its first hold."""
+        old = sorted(path.name for path in self._settings.journal.iterdir() if _INC.fullmatch(path.name))
+        inc = new_inc()
+        journal = await Journal.create(inc, self._settings, self._metrics)
+        books = Books(inc, self._store, journal, self._settings, self._clock, self._metrics)
+        settings, watch = self._settings, Watch(books)
+        self._tasks = []
+        try:
+            async with patience(settings.store_patience):
+                await self._store.node_start(inc, self._name)
+            await beat(books)
+            books.stopping = True  # beating, but not giving holds yet
+            self._keep(settings.beat_every, lambda: beat(books), "beat")
+            await Recovery(inc, self._store, settings, self._clock, self._metrics).all(old)
+            if books.dead.is_set():
+                raise StoreUnavailable("called dead while recovering")
+        except BaseException:
+            await self._halt()
+            journal.drop()
+            raise
+        books.stopping = False
+        self._books = books
+        self._keep(settings.post_every, lambda: post_round(books), "post", books)
+        self._keep(settings.want_look, lambda: return_round(books), "return", books)
+        self._keep(settings.beat_every, watch.look, "watch", books)
+        self._keep(settings.sweep_every, lambda: self._sweep(books, watch), "sweep", books)
+        self._tasks.append(self._spawn(self._recall(books), "recall", books))
+
+    async def _sweep(self, books: Books, watch: Watch) -> None:
+        await take_over(books)
+        await watch.bury()
+        await self._movements.finish_open()
+
+    async def _recall(self, books: Books) -> None:
+        while True:
+            await books.recall.wait()
+            try:
+                await recall_round(books)
+                self._answered()
+            except StoreUnavailable:
+                self._unanswered()
+            if not books.recalling:
+                books.recall.clear()
+            await asyncio.sleep(self._settings.recall_look)
+
+    # --- end --------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Post what is left, give the leases back, and end the incarnation, within `stop_within`.
+
+        Requests must have ended. What cannot be finished in time is left to the journal and the next start.
+        """
+        books = self._books
+        if books is None:
+            return
+        books.stopping = True
+        if self._supervisor is not None:
+            await _cancel([self._supervisor])
+        await self._halt()
+        try:
+            async with asyncio.timeout(self._settings.stop_within):
+                while True:
+                    if await self._wound_up(books):
+                        break
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError:
+            log.warning("incarnation %s could not be ended: the next start replays its journal", books.inc)
+            books.journal.drop()
+        self._unlock()
+
+    async def _wound_up(self, books: Books) -> bool:
+        """One try to end an incarnation; False to try again."""
+        try:
+            if not books.dead.is_set() and not books.journal.failed:
+                await post_round(books)
+                for tab in list(books.tabs.values()):
+                    async with patience(self._settings.store_patience), tab.lock:
+                        await tab.go_home()
+                if not all(tab.at_rest and tab.seq is None for tab in books.tabs.values()):
+                    return False
+                await books.journal.close()
+            if books.dead.is_set():
+                raise TimeoutError  # only a replay may end it
+            await Recovery(books.inc, self._store, self._settings, self._clock, self._metrics).retire(books.inc)
+        except (StoreUnavailable, JournalError):
+            return False
+        return True
+
+    async def _supervise(self) -> None:
+        """Called dead: end the running requests under the old name, replay it, go on under a new one."""
+        while True:
+            books = self._open_books()
+            await books.dead.wait()
+            await self._halt()
+            self._on_dead()
+            await books.ended(self._settings.stop_within)
+            books.void = True
+            books.journal.drop()
+            while True:
+                try:
+                    await self._begin()
+                    break
+                except StoreUnavailable:
+                    self._unanswered()
+                except JournalError as error:
+                    log.error("this node gives no holds until it is started again: %s", error)
+                    return
+                await asyncio.sleep(RETRY_S)
+
+    # --- tasks ------------------------------------------------------------------------------------------------------
+
+    def _keep(self, seconds: float, step: Callable[[], Awaitable[None]], name: str, books: Books | None = None) -> None:
+        """Do a step every so many seconds; no answer from the store is counted, and the step is done again."""
+
+        async def run() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await step()
+                    self._answered()
+                except StoreUnavailable:
+                    self._unanswered()
+                except JournalError as error:
+                    log.error("the journal does not take what it must: %s", error)
+
+        self._tasks.append(self._spawn(run(), name, books))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str, books: Books | None = None) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"ledger-{name}")  # noqa: TID251 - awaited by `stop`
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("the ledger's task %s failed", name, exc_info=error)
+                if books is not None:
+                    books.die(f"its task {name} failed")
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _halt(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        await _cancel(tasks)
+
+    def _unanswered(self) -> None:
+        self._metrics.store_silent()
+        if not self._silent:
+            self._silent = True
+            log.warning("the store does not answer")
+
+    def _answered(self) -> None:
+        if self._silent:
+            self._silent = False
+            log.warning("the store answers again")
+
+    def _open_books(self) -> Books:
+        if self._books is None:
+            raise RuntimeError("the ledger is not started")
+        return self._books
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _lock(journal: Path) -> int:
+    try:
+        journal.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(f"cannot be used ({error.strerror})", place=str(journal)) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise JournalError("another process keeps its journal here", place=str(journal)) from error
+    return fd

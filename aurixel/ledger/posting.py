@@ -1,0 +1,131 @@
+"""Posting: settled usage goes from the journal to the store in frames, each exactly once however often it is sent.
+
+It promises the order of docs/ledger.md section 4 (frame on disk, records, rollups, post, `done`), one frame at a time per
+account, and that a frame which is journaled never changes; only the split of its cost is chosen anew at each sending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aurixel.ledger.contracts import patience
+from aurixel.ledger.frames import FRAME_MAX, Frame
+from aurixel.ledger.leases import STALE_READS, Books, Stale, Tab
+from aurixel.storage import Post, RollupAdd, UsageRecord
+
+# How much goes to the store in one call.
+BATCH_ACCOUNTS: Final = 500
+BATCH_RECORDS: Final = 1000
+# How often a frame is split anew within a round, before it waits for the next.
+RESENDS: Final = 4
+
+
+async def post_round(books: Books) -> None:
+    """Post what is pending now: one frame of each account. Raises `StoreUnavailable` or `JournalError`; call it again."""
+    books.write_again()
+    waiting = [tab for tab in books.dirty if tab.pending or tab.frame is not None]
+    for tab in [tab for tab in books.dirty if not tab.unposted and not tab.pending and tab.frame is None]:
+        del books.dirty[tab]
+    for batch in _batches(waiting):
+        async with _locked(books, batch):
+            await _post(books, batch)
+        for tab in batch:
+            if tab.exact and tab.at_rest and tab.usable:
+                async with _locked(books, (tab,)):
+                    await tab.go_home()
+
+
+def _batches(tabs: Iterable[Tab]) -> list[list[Tab]]:
+    batches: list[list[Tab]] = []
+    room = 0
+    for tab in tabs:
+        records = len(tab.frame.items) if tab.frame else min(len(tab.pending), FRAME_MAX)
+        if not batches or room < records or len(batches[-1]) == BATCH_ACCOUNTS:
+            batches.append([])
+            room = BATCH_RECORDS
+        batches[-1].append(tab)
+        room -= records
+    return batches
+
+
+@asynccontextmanager
+async def _locked(books: Books, tabs: Sequence[Tab]) -> AsyncGenerator[None]:
+    """Alone with these accounts, and not for longer than the store may take. Nobody else holds more than one lock."""
+    taken: list[Tab] = []
+    async with patience(books.settings.store_patience):
+        try:
+            for tab in tabs:
+                await tab.lock.acquire()
+                taken.append(tab)
+            yield
+        finally:
+            for tab in taken:
+                tab.lock.release()
+
+
+async def _post(books: Books, tabs: Sequence[Tab]) -> None:
+    for tab in tabs:
+        await tab.resolve()
+    await _look(books, [tab for tab in tabs if not tab.known])
+    if books.dead.is_set():
+        return  # what is left is a replay's
+    for tab in tabs:
+        if tab.frame is None and tab.pending:
+            tab.freeze()
+    await books.journal.sync()
+    for _ in range(RESENDS):
+        await _look(books, [tab for tab in tabs if tab.frame and (not tab.known or tab.frame.cost > _cover(tab))])
+        open_now = [(tab, tab.frame) for tab in tabs if tab.frame is not None]
+        if not open_now or books.dead.is_set():
+            return
+        await _send(books, open_now)
+        await _look(books, [tab for tab, _ in open_now])
+
+
+def _cover(tab: Tab) -> int:
+    """What a post may take of the lease: all but the cover of running holds."""
+    return tab.amount - tab.held
+
+
+async def _send(books: Books, frames: Sequence[tuple[Tab, Frame]]) -> None:
+    records: list[UsageRecord] = []
+    rollups: list[RollupAdd] = []
+    posts: list[Post] = []
+    for tab, frame in frames:
+        if not tab.stored:
+            records.extend(frame.records(books.inc))
+            rollups.extend(frame.rollups(books.inc))
+        if frame.prev is not None:
+            post = frame.post(books.inc, _cover(tab), tab.available)
+            posts.append(post)
+            tab.sent_written_off = post.written_off
+        tab.known = False
+    await books.store.post(records, rollups, posts)
+    for tab, frame in frames:
+        tab.stored = True
+        if frame.prev is None:
+            tab.close_frame()
+
+
+async def _look(books: Books, tabs: Sequence[Tab]) -> None:
+    """Read these accounts in one call."""
+    left = list(tabs)
+    for _ in range(STALE_READS):
+        if not left:
+            return
+        looks = []
+        for tab in left:
+            tab.looks += 1
+            looks.append(tab.looks)
+        docs = await books.store.accounts_read([tab.account for tab in left])
+        stale = []
+        for tab, look in zip(left, looks, strict=True):
+            try:
+                tab.take(docs.get(tab.account), look)
+            except Stale:
+                stale.append(tab)
+        left = stale
+    if left:
+        raise Stale("only older documents than before")
