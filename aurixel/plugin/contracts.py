@@ -30,8 +30,13 @@ Body: TypeAlias = Sequence[bytes]
 class Host(Protocol):
     """What a plugin instance is given: no store, no configuration, no request handler."""
 
-    log: logging.Logger
-    clock: Clock
+    @property
+    def log(self) -> logging.Logger:
+        """The plugin's own logger. No content, key or e-mail belongs in it."""
+
+    @property
+    def clock(self) -> Clock:
+        """What tells the time; tests set it by hand."""
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine as a task that the host owns and cancels at shutdown; its failure is logged and counted."""
@@ -60,7 +65,8 @@ class ImageBound(msgspec.Struct, frozen=True):
 class InputBound(msgspec.Struct, frozen=True):
     """What bounds the input side: UTF-8 bytes of all text (escaped JSON counts, it only inflates), messages, tools, images.
 
-    `exact_tokens` counts input that came as token numbers. `documents` counts PDF-like parts by their decoded bytes.
+    `exact_tokens` counts input that came as token numbers. `documents` are PDF-like parts, `document_bytes` their decoded
+    size. `open_ended`: the upstream adds input of its own (search results, pages it fetches), up to the model's context.
     """
 
     text_bytes: int
@@ -70,6 +76,8 @@ class InputBound(msgspec.Struct, frozen=True):
     exact_tokens: int = 0
     audio_bytes: int = 0
     document_bytes: int = 0
+    documents: int = 0
+    open_ended: bool = False
 
 
 class ModelRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     `asked_usage`: the client asked for usage in the stream. `output_limit`: tokens, None where the client set none.
     `choices`: how many answers are generated at most. `needs`: usage classes beyond plain input and output that the
     request may incur, each of which must have a price of its own (`cache_write_5m`, `tool_calls.web_search`, ...).
+    `calls`: how often each of the hosted tools among them may run at most, where the request says so.
     """
 
     dialect: str
@@ -99,6 +108,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1
     asked_usage: bool = True
     needs: frozenset[str] = frozenset()
+    calls: Counts = NO_COUNTS
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dialect}>"

@@ -96,12 +96,12 @@ class Registry:
             try:
                 _taking(impl, impl.function)(own)
             except Exception as error:  # noqa: BLE001 - one plugin's fault must not take the command line down
-                fault = f"register_commands raised {raised_at(error)}"
+                fault = f"raised {raised_at(error)}"
             else:
                 taken = sorted(set(own.commands) & set(group.commands))
-                fault = f"the command '{taken[0]}' exists already" if taken else ""
+                fault = f"adds '{taken[0]}', which exists already" if taken else ""
             if fault:
-                click.echo(f"plugin '{impl.plugin_name}': {fault}; its commands are left out", err=True)
+                click.echo(f"plugin '{impl.plugin_name}': register_commands {fault}; its commands are left out", err=True)
                 continue
             for name, command in own.commands.items():
                 group.add_command(command, name)

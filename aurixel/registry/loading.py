@@ -66,11 +66,11 @@ def registered_classes(manager: pluggy.PluginManager, hook: str) -> Iterator[tup
         name = impl.plugin_name
         try:
             answer: Any = impl.function()
-            classes = None if isinstance(answer, str | bytes | type) else list(answer)
+            classes = None if isinstance(answer, str | bytes | type) or not isinstance(answer, Iterable) else list(answer)
         except Exception as error:
             raise _refused(name, hook, f"raised {raised_at(error)}", "the traceback names the line") from error
         if classes is None:
-            got = repr(answer.__name__) if isinstance(answer, type) else f"a {type(answer).__name__}"
+            got = f"the class {answer.__name__}" if isinstance(answer, type) else f"a {type(answer).__name__}"
             raise _refused(name, hook, f"returned {got}, not a list of classes", "return [TheClass]")
         for item in classes:
             if not isinstance(item, type):

@@ -1,0 +1,279 @@
+"""The contract of a provider, as tests that its author runs.
+
+    from aurixel.testing.provider_suite import ProviderSuite
+
+    class TestMine(ProviderSuite):
+        plugin = "mine"                                 # the entry point
+        kind = "mine"
+        settings = {"base_url": "https://mine.example/v1", "api_key": "k-secret"}
+        secrets = ("k-secret",)
+
+It promises that a provider which passes loads, keeps its secrets, is pure where it must be, and gives every upstream
+answer a meaning. It cannot know whether the vendor really answers so: that takes tests of the plugin's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
+
+import pytest
+
+from aurixel.errors import PROVIDER_CODES, ConfigError, ProviderError
+from aurixel.plugin.contracts import Attempt, Body, Changes, Classified, Dialect, OpensItself, Outgoing, Provider
+from aurixel.registry import Registry
+from aurixel.testing.host import PluginHost
+from aurixel.testing.samples import sample_request
+
+PATIENCE: Final = 10.0
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_GARBAGE: Final = (
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b'"text"',
+    b'{"error": null}',
+    b'{"error": "text"}',
+    b'{"error": {"message": 1, "type": [], "code": {}}}',
+    b'{"error": {"message": "text", "type": null, "code": 17}}',
+    b'{"type": "error", "error": {"type": "x", "message": "text"}}',
+    b"<html><body>502 Bad Gateway</body></html>",
+    b"\xff\xfe\x00",
+    b"[" * 60_000,
+    b'{"error": {"message": "' + b"x" * 60_000,
+)
+
+
+class ProviderSuite:
+    """Subclass it, name the class `Test...`, and set at least `plugin`, `kind` and `settings`."""
+
+    plugin: ClassVar[str]
+    kind: ClassVar[str]
+    settings: ClassVar[Mapping[str, Any]]
+    # Parts of `settings` that must show nowhere but in the headers of an outgoing request.
+    secrets: ClassVar[Sequence[str]] = ()
+    # Set it for a provider that changes the body: then the suite does not ask that it goes out as it came.
+    rewrites_body: ClassVar[bool] = False
+    # A model that a provider which opens itself answers.
+    model: ClassVar[str] = "test-model"
+    # (status, body) of upstream errors that are the client's fault and whose text it should see.
+    client_faults: ClassVar[Sequence[tuple[int, bytes]]] = ()
+
+    # --- what the tests use; override to make things differently -----------------------------------------------------
+
+    def registry(self) -> Registry:
+        """The plugin, loaded as the gateway loads it."""
+        return Registry.load([self.plugin])
+
+    def make(self, **more: Any) -> Provider:
+        """An instance, built as the gateway builds it."""
+        return self.registry().build_provider("test", self.kind, {**self.settings, **more}, PluginHost())
+
+    def dialects(self) -> list[tuple[Dialect, str]]:
+        """Each dialect the provider speaks, with the operation."""
+        registry = self.registry()
+        spoken = registry.providers[self.kind].dialects
+        return [(registry.dialects[name], operation) for operation, names in spoken.items() for name in names]
+
+    # --- loading -----------------------------------------------------------------------------------------------------
+
+    def test_it_loads_and_is_the_plugins_own(self) -> None:
+        """Loading checks hooks and classes: what is wrong with them is in the error."""
+        registry = self.registry()
+        assert self.kind in registry.providers, f"{self.plugin} brings no provider of kind {self.kind}"
+        assert registry.owner("provider", self.kind) == self.plugin
+        opens = isinstance(self.make(), OpensItself)
+        assert opens == isinstance(self, OpeningProviderSuite), "OpeningProviderSuite is for providers with `open`"
+
+    def test_settings_it_does_not_know_are_refused(self) -> None:
+        """A typing mistake must not pass for a setting."""
+        with pytest.raises(ConfigError, match="no_such_setting_at_all"):
+            self.make(no_such_setting_at_all=1)
+
+    def test_faulty_settings_show_no_secret(self) -> None:
+        """Not even where the settings themselves are wrong: here each gets a value no setting can have."""
+        for name in self.settings:
+            with_fault = {**self.settings, name: {"of no type": [object(), *self.secrets]}}
+            with pytest.raises(ConfigError) as caught:
+                self.registry().build_provider("test", self.kind, with_fault, PluginHost())
+            assert not _shows(str(caught.value), self.secrets), f"the error about '{name}' shows a secret"
+
+    # --- prepare -----------------------------------------------------------------------------------------------------
+
+    def test_prepare_gives_something_that_can_be_sent(self) -> None:
+        """For each dialect, streamed or not."""
+        provider = self.make()
+        for dialect, attempt, body in self._attempts():
+            outgoing = provider.prepare(attempt, body)
+            assert isinstance(outgoing, Outgoing), dialect.name
+            assert outgoing.method == "POST"
+            for name, value in outgoing.headers:
+                assert _HEADER.fullmatch(name), f"{name!r} is no lower-case header name"
+                assert isinstance(value, str), name
+                assert re.fullmatch(r"[\t\x20-\x7e]*", value), f"the value of {name} is not printable ASCII"
+            names = [name for name, _ in outgoing.headers]
+            assert len(names) == len(set(names)), f"a header goes out twice: {sorted(names)}"
+            assert not {"host", "content-length", "transfer-encoding", "connection"} & set(names), "those are the host's"
+            assert all(isinstance(part, bytes) for part in outgoing.body)
+            if not self.rewrites_body:
+                assert b"".join(outgoing.body) == b"".join(body), "the body changed: set rewrites_body if it must"
+            if not isinstance(provider, OpensItself):
+                assert urlsplit(outgoing.url).scheme in ("http", "https")
+                assert urlsplit(outgoing.url).hostname
+                assert "content-type" in names
+
+    def test_prepare_is_pure(self) -> None:
+        """Asked the same it says the same, and it leaves alone what it was given."""
+        provider = self.make()
+        for _, attempt, body in self._attempts():
+            before = list(body)
+            first, second = provider.prepare(attempt, body), provider.prepare(attempt, body)
+            assert (first.method, first.url, first.headers) == (second.method, second.url, second.headers)
+            assert b"".join(first.body) == b"".join(second.body)
+            assert list(body) == before
+
+    def test_a_clients_credentials_and_query_do_not_go_out(self) -> None:
+        """The host does not pass them; a provider must not rely on it."""
+        provider = self.make()
+        mine = (("authorization", "Bearer client-credential"), ("x-api-key", "client-credential"))
+        for _, attempt, body in self._attempts(headers=mine, query="key=client-credential"):
+            outgoing = provider.prepare(attempt, body)
+            assert "client-credential" not in outgoing.url
+            if not isinstance(provider, OpensItself):
+                sent = [name for name, value in outgoing.headers if "client-credential" in value]
+                assert not sent, f"the client's {sent} would go to the upstream"
+
+    def test_secrets_are_in_headers_only(self) -> None:
+        """An address ends up in logs; a `repr` too."""
+        provider = self.make()
+        assert not _shows(repr(provider), self.secrets)
+        for _, attempt, body in self._attempts():
+            outgoing = provider.prepare(attempt, body)
+            assert not _shows(outgoing.url, self.secrets)
+            assert not _shows(repr(outgoing), self.secrets)
+            assert not any(secret.encode() in part for secret in self.secrets for part in outgoing.body)
+
+    # --- classify ----------------------------------------------------------------------------------------------------
+
+    def test_every_status_has_a_meaning(self) -> None:
+        """Whatever the body is."""
+        provider = self.make()
+        for status in (*range(300, 309), *range(400, 432), 451, 499, *range(500, 531), 599):
+            for body in _GARBAGE:
+                self._check_classified(status, body, provider.classify(status, {}, body))
+
+    def test_our_own_credentials_are_not_the_clients_fault(self) -> None:
+        """A client must not be told that a key is wrong which is not its own."""
+        provider = self.make()
+        for status in (401, 402, 403):
+            classified = provider.classify(status, {}, b'{"error": {"type": "x", "message": "bad key"}}')
+            assert classified.action == "failover"
+            assert classified.error.status >= 500
+
+    def test_a_failing_upstream_is_left_for_another(self) -> None:
+        """And waits are passed on."""
+        provider = self.make()
+        for status in (429, 500, 502, 503, 504):
+            classified = provider.classify(status, {}, b"")
+            assert classified.action == "failover", status
+        assert provider.classify(429, {"retry-after": "7"}, b"").error.retry_after == 7
+
+    def test_the_clients_fault_is_relayed_unless_it_shows_a_secret(self) -> None:
+        """Only with `client_faults`."""
+        provider = self.make()
+        for status, body in self.client_faults:
+            classified = provider.classify(status, {}, body)
+            assert classified.action == "relay", f"{status} {body!r}"
+            for secret in self.secrets:
+                spoilt = body.replace(b'"message":', f'"message": "{secret}", "was":'.encode())
+                assert spoilt != body, "a client fault needs a message for this test"
+                assert provider.classify(status, {}, spoilt).action != "relay", "the text shows a secret"
+
+    def _check_classified(self, status: int, body: bytes, classified: Classified) -> None:
+        what = f"status {status}, body {body[:60]!r}"
+        assert isinstance(classified, Classified), what
+        assert classified.action in ("relay", "failover", "final"), what
+        error = classified.error
+        assert isinstance(error, ProviderError), what
+        assert error.code in PROVIDER_CODES, what
+        assert 400 <= error.status <= 599, what
+        assert error.message, what
+        assert not _shows(error.message, self.secrets), what
+        if status >= 500 or status < 400:
+            assert classified.action != "relay", f"{what}: not the client's fault"
+
+    def _attempts(
+        self, headers: tuple[tuple[str, str], ...] = (("user-agent", "suite"),), query: str = ""
+    ) -> list[tuple[Dialect, Attempt, Body]]:
+        attempts: list[tuple[Dialect, Attempt, Body]] = []
+        for dialect, operation in self.dialects():
+            for stream in (False, True):
+                text = sample_request(dialect.name, self.model, stream=stream)
+                attempt = Attempt(
+                    operation=operation,
+                    dialect=dialect.name,
+                    model=self.model,
+                    stream=stream,
+                    query=query,
+                    headers=headers,
+                )
+                attempts.append((dialect, attempt, (text[:10], text[10:])))
+        return attempts
+
+
+class OpeningProviderSuite(ProviderSuite):
+    """For a provider that answers by itself (`open`): the same, and that its answers are what its dialects can read."""
+
+    def test_open_answers_what_its_dialect_can_read(self) -> None:
+        """Whole and streamed, with a usage."""
+        provider = self.make()
+        assert isinstance(provider, OpensItself)
+        for dialect, operation in self.dialects():
+            for stream in (False, True):
+                asyncio.run(asyncio.wait_for(self._answer(provider, dialect, operation, stream), PATIENCE))
+
+    def test_open_can_be_left_at_any_time(self) -> None:
+        """The client is gone: what was begun ends at once."""
+        provider = self.make()
+        assert isinstance(provider, OpensItself)
+        for _, attempt, body in self._attempts():
+            asyncio.run(asyncio.wait_for(_leave(provider, provider.prepare(attempt, body)), PATIENCE))
+
+    async def _answer(self, provider: Provider, dialect: Dialect, operation: str, stream: bool) -> None:
+        assert isinstance(provider, OpensItself)
+        request = dialect.parse_request(sample_request(dialect.name, "asked", stream=stream), {})
+        field = provider.output_limit_field
+        body = dialect.patch_request(request, Changes(model=self.model, output_limit_field=field))
+        attempt = Attempt(operation=operation, dialect=dialect.name, model=self.model, stream=stream, query="", headers=())
+        async with provider.open(provider.prepare(attempt, body)) as reply:
+            assert reply.status == 200
+            kind = reply.headers["content-type"].partition(";")[0]
+            if not stream:
+                assert kind == "application/json"
+                usage = dialect.reply_reader(request, 1).read(await reply.read(1 << 20))
+                assert usage.measured, "the reply has no usage"
+                return
+            assert kind == "text/event-stream"
+            reader = dialect.stream_reader(request)
+            async for chunk in reply.chunks():
+                assert chunk, "a piece is never empty"
+                reader.feed(chunk)
+            reader.close()
+            assert reader.done, "the stream ended without its last event"
+            assert reader.usage is not None, "the stream has no usage"
+
+
+def _shows(text: str, secrets: Sequence[str]) -> bool:
+    return any(secret in text for secret in secrets)
+
+
+async def _leave(provider: OpensItself, outgoing: Outgoing) -> None:
+    before = asyncio.all_tasks()
+    async with provider.open(outgoing) as reply:
+        async for _ in reply.chunks():
+            break
+    assert asyncio.all_tasks() == before, "leaving the reply left a task behind"
