@@ -163,7 +163,7 @@ class ScriptedUpstream:
                 call = Call(link, request)
                 for step in steps:
                     await step(call)
-                if unread in steps or request.headers.get("connection") == "close":
+                if link.ended or unread in steps or request.headers.get("connection") == "close":
                     return
         except ClientLeft:
             pass
@@ -201,16 +201,32 @@ class Call:
         """Wait until the client has left: closed, reset, or closed its sending side."""
         await self._link.gone.wait()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes of the request that arrived and were not read."""
+        return len(self._link.buffer)
+
+    def stop_reading(self) -> None:
+        """Take nothing more from the socket; a client that leaves goes unnoticed until `read_on`."""
+        self._link.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Take from the socket again."""
+        self._link.transport.resume_reading()
+
     def half_close(self) -> None:
         """Close our sending side only."""
+        self._link.ended = True
         self._link.transport.write_eof()
 
     def close(self) -> None:
         """Close the connection in the ordinary way."""
+        self._link.ended = True
         self._link.transport.close()
 
     def reset(self) -> None:
         """Reset the connection: the client gets an error, not an end."""
+        self._link.ended = True
         sock = self._link.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._link.transport.abort()
@@ -228,12 +244,13 @@ class _Link(asyncio.Protocol):
 
     def __init__(self, server: ScriptedUpstream) -> None:
         self._server = server
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._arrived = asyncio.Event()
         self._request: Received | None = None
         self.writable = asyncio.Event()
         self.gone = asyncio.Event()
         self.lost = False
+        self.ended = False  # by the script
         self.number = 0
 
     # --- what the loop says
@@ -250,7 +267,7 @@ class _Link(asyncio.Protocol):
         self.task.add_done_callback(self._served)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self.buffer += data
         self._arrived.set()
 
     def eof_received(self) -> bool:
@@ -289,11 +306,11 @@ class _Link(asyncio.Protocol):
             return False
         self._arrived.clear()
         await self._arrived.wait()
-        return not self.gone.is_set() or bool(self._buffer)
+        return not self.gone.is_set() or bool(self.buffer)
 
     async def head(self) -> Received | None:
         """The next request's head; None if the client leaves first."""
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+        while (end := self.buffer.find(b"\r\n\r\n")) < 0:
             if not await self._more():
                 return None
         first, *lines = self._take(end + 4).decode("latin-1").split("\r\n")[:-2]
@@ -316,20 +333,20 @@ class _Link(asyncio.Protocol):
         return b"".join(pieces)
 
     async def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\r\n")) < 0:
+        while (end := self.buffer.find(b"\r\n")) < 0:
             if not await self._more():
                 raise ClientLeft
         return self._take(end + 2)[:-2]
 
     async def _exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
+        while len(self.buffer) < size:
             if not await self._more():
                 raise ClientLeft
         return self._take(size)
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+        taken = bytes(self.buffer[:size])
+        del self.buffer[:size]
         return taken
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
+from yarl import URL
 
 from aurixel.plugin.contracts import Outgoing, UpstreamReply
 from aurixel.upstream.connections import Link, Slices, current, session, timeout_to_connect
@@ -26,6 +28,8 @@ OUTBOUND_HEADERS: Final = ("content-type", "accept", "anthropic-version", "anthr
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+# What has to be percent-encoded in a URL, and would otherwise end it early.
+_UNFIT: Final = re.compile(r"[^!-~]")
 
 
 def outbound_headers(headers: Mapping[str, str], allow: Iterable[str] = OUTBOUND_HEADERS) -> tuple[tuple[str, str], ...]:
@@ -132,11 +136,13 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         """One attempt: the reply, or the code of what went wrong."""
         self.link = None
         outgoing = self._outgoing
+        if _UNFIT.search(outgoing.url):
+            return "plugin_bug"
         token = current.set(self)
         try:
             self._response = await session.request(
                 outgoing.method,
-                outgoing.url,
+                URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
                 headers=[(name, value) for name, value in outgoing.headers if name.lower() not in _FRAMING],
                 data=Slices(outgoing.body) if outgoing.body else None,
                 allow_redirects=False,

@@ -7,11 +7,18 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aurixel.upstream import Upstream
+from tests.upstream.client import Counted
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+def counted() -> Counted:
+    """What the client under test told its metrics."""
+    return Counted()
+
+
+@pytest.fixture
+async def upstream(counted: Counted) -> AsyncIterator[Upstream]:
     """One client, closed after the test."""
-    client = Upstream()
+    client = Upstream(metrics=counted)
     yield client
     await client.close()
