@@ -1,0 +1,32 @@
+"""The wire formats: pure functions of bytes. They do no I/O, know no vendor, and keep nothing of what they read.
+
+The module is a plugin like any other: the registry takes the built-in dialects through `register_dialects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aurixel.dialects.anthropic_messages import AnthropicMessages
+from aurixel.dialects.families import Family, encode_error, family_of, model_card, models_list
+from aurixel.dialects.openai_chat import OpenAIChat
+from aurixel.plugin.contracts import Dialect
+from aurixel.plugin.hookspecs import hookimpl
+
+
+@hookimpl
+def register_dialects() -> Iterable[type[Dialect]]:
+    """The built-in dialects."""
+    return (OpenAIChat, AnthropicMessages)
+
+
+__all__ = [
+    "AnthropicMessages",
+    "Family",
+    "OpenAIChat",
+    "encode_error",
+    "family_of",
+    "model_card",
+    "models_list",
+    "register_dialects",
+]
