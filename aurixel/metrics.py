@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from aurixel.errors import CLIENT_CODES, CREDIT_CODES, GATEWAY_CODES, POLICY_CODES, PROVIDER_CODES, RequestError
 from aurixel.values import NANOS_PER_USD, USAGE_CLASSES, Counts, Nanos
@@ -156,6 +158,13 @@ class PluginMetrics:
         return self._seconds.labels(plugin, where).observe, self._errors.labels(plugin, where).inc
 
 
+class ObserverMetrics:
+    """What observers miss."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.dropped = Counter("aurixel_dropped_events", "Events that observers never saw.", registry=registry).inc
+
+
 class LoopMetrics:
     """How late the event loop runs what is due: the one number that shows a blocked loop."""
 
@@ -163,12 +172,114 @@ class LoopMetrics:
         self.delay = Histogram("aurixel_loop_delay_seconds", "How late a due callback ran.", buckets=_LOOP, registry=registry)
 
 
-class MoneyMetrics:
-    """Gauges of money in US dollars, read when scraped: what this node holds, has leased, and has not yet posted."""
+class ConnectionMetrics:
+    """What happens to connections to upstreams (`upstream.UpstreamMetrics`)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+        connections = Counter(
+            "aurixel_upstream_connections",
+            "Requests by the connection they went out on: opened, reused, or retried because a pooled one was dead.",
+            ["how"],
+            registry=registry,
+        )
+        self.opened, self.reused, self.retried = (connections.labels(how).inc for how in ("opened", "reused", "retried"))
+        self.first_byte = Histogram(
+            "aurixel_upstream_first_byte_seconds",
+            "From asking an upstream to its status and headers.",
+            buckets=_SECONDS,
+            registry=registry,
+        ).observe
 
-    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add one gauge; `read` must not block."""
-        Gauge(name, text, registry=self._registry).set_function(read)
+
+class LedgerCounters:
+    """What the ledger does, as it happens (`ledger.LedgerMetrics`)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        refusals = Counter("aurixel_hold_refusals", "Holds refused, by reason.", ["why"], registry=registry)
+        self._refused = {why: refusals.labels(why).inc for why in ("credit", "store", "journal", "stopping")}
+        leases = Counter("aurixel_lease_operations", "Confirmed lease operations.", ["operation"], registry=registry)
+        self._leases = {name: leases.labels(name).inc for name in ("open", "draw", "return", "close")}
+        self._posted = Counter("aurixel_posted_records", "Usage records posted to the store.", registry=registry)
+        self._written_off = Counter(
+            "aurixel_written_off_usd", "Usage that no credit covered, in US dollars.", registry=registry
+        )
+        self._synced = Histogram(
+            "aurixel_journal_sync_seconds", "Making the journal durable.", buckets=_CALL, registry=registry
+        )
+        self._silent = Counter("aurixel_store_silences", "Steps of the ledger the store did not answer.", registry=registry)
+        self._recovered = Counter("aurixel_recovered_requests", "Requests charged by a replay.", registry=registry)
+        self._crashed = Counter("aurixel_crashed_requests", "Requests that a crash had cut.", registry=registry)
+        self._reclaimed = Counter("aurixel_reclaimed_usd", "Leases of dead nodes taken back, in US dollars.", registry=registry)
+        self._aside = Counter("aurixel_journals_set_aside", "Journals of abandoned nodes found.", registry=registry)
+
+    def refused(self, why: str) -> None:
+        """A hold was refused."""
+        self._refused[why]()
+
+    def lease(self, operation: str) -> None:
+        """A lease operation was confirmed by the store."""
+        self._leases[operation]()
+
+    def posted(self, records: int, written_off: Nanos) -> None:
+        """A frame was confirmed by the store."""
+        self._posted.inc(records)
+        self._written_off.inc(written_off / NANOS_PER_USD)
+
+    def synced(self, seconds: float) -> None:
+        """The journal was made durable."""
+        self._synced.observe(seconds)
+
+    def store_silent(self) -> None:
+        """The store gave no answer to a step of the ledger."""
+        self._silent.inc()
+
+    def recovered(self, requests: int, crashed: int) -> None:
+        """An older incarnation was replayed."""
+        self._recovered.inc(requests)
+        self._crashed.inc(crashed)
+
+    def reclaimed(self, amount: Nanos) -> None:
+        """A dead node's lease went back to its account."""
+        self._reclaimed.inc(amount / NANOS_PER_USD)
+
+    def set_aside(self) -> None:
+        """The journal of an abandoned node was found and will not be replayed."""
+        self._aside.inc()
+
+
+class _Totals(Protocol):
+    @property
+    def held(self) -> Nanos: ...
+    @property
+    def leased(self) -> Nanos: ...
+    @property
+    def unposted(self) -> Nanos: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def oldest_open_ms(self) -> int: ...
+    @property
+    def oldest_unposted_ms(self) -> int: ...
+
+
+class MoneyGauges(Collector):
+    """This node's money, read once a scrape: `totals` walks all leases, so it is asked once and not once a gauge."""
+
+    def __init__(self, registry: CollectorRegistry, totals: Callable[[], _Totals]) -> None:
+        self._totals = totals
+        registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are known only with the values, and they clash with no other."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges as they are now."""
+        now = self._totals()
+        yield GaugeMetricFamily("aurixel_held_usd", "Held for running requests.", now.held / NANOS_PER_USD)
+        yield GaugeMetricFamily("aurixel_leased_usd", "Leased from accounts by this node.", now.leased / NANOS_PER_USD)
+        yield GaugeMetricFamily("aurixel_unposted_usd", "Settled, not yet in the store.", now.unposted / NANOS_PER_USD)
+        yield GaugeMetricFamily("aurixel_open_holds", "Requests that hold credit.", now.open)
+        yield GaugeMetricFamily("aurixel_oldest_hold_seconds", "Age of the oldest hold.", now.oldest_open_ms / 1000)
+        oldest = now.oldest_unposted_ms / 1000
+        yield GaugeMetricFamily("aurixel_oldest_unposted_seconds", "Age of the oldest settlement not yet posted.", oldest)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aurixel.errors import ClientError
+from aurixel.errors import ClientError, GatewayError, StoreUnavailable
 from aurixel.keys import KeyCache
 from aurixel.values import Principal
 
@@ -24,7 +24,10 @@ class Auth:
 
     async def resolve(self, headers: Mapping[str, str]) -> Principal:
         """The caller; `ClientError` for no key, a wrong, revoked or expired one."""
-        return await self._keys.resolve(_token(headers))
+        try:
+            return await self._keys.resolve(_token(headers))
+        except StoreUnavailable:
+            raise GatewayError("store_unavailable", "The gateway cannot look up keys now. Try again.", retry_after=1) from None
 
 
 def _token(headers: Mapping[str, str]) -> str:

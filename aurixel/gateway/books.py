@@ -12,7 +12,7 @@ from aurixel.catalog import Unpriced
 from aurixel.clock import Clock
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.offers import Offer
-from aurixel.ledger import Hold, Settlement
+from aurixel.ledger import Hold, Rule, Settlement
 from aurixel.plugin.contracts import StreamReader
 from aurixel.values import Nanos, Outcome, Usage
 
@@ -31,10 +31,9 @@ class Books:
     __slots__ = ("_clock", "_hold", "_rule", "_surprised", "committed", "consumed", "offer", "reader", "settlement", "upstream")
 
     def __init__(
-        self, hold: Hold, offer: Offer, rule: Callable[[str], str], clock: Clock, surprised: Callable[[], None]
+        self, hold: Hold, offer: Offer, rule: Callable[[str], Rule], clock: Clock, surprised: Callable[[], None]
     ) -> None:
-        """`rule` maps a cell of the matrix to `measured`, `delivered` or `nothing`; `surprised` is called where the
-        upstream reports usage that has no price."""
+        """`rule` is the settlement matrix; `surprised` is called where the upstream reports usage that has no price."""
         self._hold, self._rule, self._clock, self._surprised = hold, rule, clock, surprised
         self.offer = offer
         self.upstream = ""
@@ -66,7 +65,6 @@ class Books:
             done_ms=self._clock.wall_ms(),
             counts=counts,
             cost=cost,
-            price_version=self.offer.price.version,
         )
         await self._hold.settle(self.settlement)
         return self.settlement.cost

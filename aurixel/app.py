@@ -1,0 +1,314 @@
+"""The composition root: makes every room from the settings, owns every background task, and ends all in the right order.
+
+It decides nothing about a request or about money. Start-up stops at the first room that refuses, and closes what was
+opened. Shutdown: no new requests, running ones drain and then end with an error event, the ledger posts and gives its
+leases back, the connections close, the store last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from aurixel.accounts import limits_parser
+from aurixel.catalog import Catalogue, read_files
+from aurixel.clock import Clock, SystemClock
+from aurixel.config import Settings
+from aurixel.dialects import family_of
+from aurixel.edge import Edge, Heads, Limits, Ops, Proxies, Routes, pages
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults
+from aurixel.gateway.auth import Auth
+from aurixel.gateway.legs import Legs
+from aurixel.gateway.offers import Offers
+from aurixel.gateway.pipeline import Pipeline
+from aurixel.gateway.policy import BoundCheck, Policy, unenforced
+from aurixel.gateway.routing import Routing, UpstreamBlock
+from aurixel.keys import KeyCache
+from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides
+from aurixel.metrics import (
+    ConnectionMetrics,
+    LedgerCounters,
+    LoopMetrics,
+    MoneyGauges,
+    ObserverMetrics,
+    PluginMetrics,
+    RequestMetrics,
+)
+from aurixel.plugin.contracts import ModelCard
+from aurixel.registry import Observers, Registry
+from aurixel.storage import open_store
+from aurixel.upstream import Timeouts, Upstream
+
+_log: Final = logging.getLogger("aurixel.app")
+# How often the event loop's delay is measured, in seconds.
+_PULSE: Final = 0.25
+# How long observers may take at shutdown, in seconds.
+_LAST_WORDS: Final = 2.0
+
+# The relay's doors: who asks here speaks this dialect.
+ROUTES: Final = {
+    ("POST", "/v1/chat/completions"): "openai_chat",
+    ("POST", "/v1/messages"): "anthropic_messages",
+}
+# The dialect whose error shape a family's other pages use.
+FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}
+
+
+class PluginHost:
+    """What a plugin instance is given; its tasks belong to the app."""
+
+    def __init__(self, name: str, clock: Clock, spawn: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
+        self.log = logging.getLogger(f"aurixel.plugin.{name}")
+        self.clock = clock
+        self._name, self._spawn = name, spawn
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` until it ends or the app stops."""
+        self._spawn(work, f"{self._name}: {name}")
+
+
+class App:
+    """One gateway process. `start` once, then `stop` once; `ports` are the gateway's and `ops_ports` the operator's."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.store = open_store(settings.store.url.reveal())
+        self.catalogue = Catalogue(self.store, self.clock)
+        self._exits = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pulse: asyncio.TimerHandle | None = None
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports the gateway listens on."""
+        return self._edge.ports
+
+    @property
+    def ops_ports(self) -> tuple[int, ...]:
+        """The ports of `/metrics`, `/healthz` and `/readyz`."""
+        return self._ops.ports
+
+    async def start(self) -> None:
+        """Make and open every room, the listening sockets last. Raises what the first refusing room raises."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._exits.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Drain, settle, close: within the drain deadline and the ledger's own."""
+        await self._exits.aclose()
+
+    async def _start(self) -> None:
+        settings, clock, defer = self.settings, self.clock, self._exits.push_async_callback
+        metrics = CollectorRegistry()
+        registry = Registry.load(settings.plugins.enabled)
+        await self.store.open()
+        defer(self.store.close)
+        defer(self._end_tasks)
+        meter = PluginMetrics(metrics)
+        upstreams, checks = self._upstreams(registry, meter), self._checks(registry, meter)
+        loose = unenforced(await self.store.key_limits(), [bound.check for bound in checks])
+        if loose:
+            mend = "enable the check that enforces them, or revoke those keys"
+            raise ConfigError(f"keys carry limits that nothing enforces: {', '.join(loose)}", place="policy", mend=mend)
+        await self._load_catalogue()
+
+        observed = ObserverMetrics(metrics)
+        observers = Observers(registry.observers(), meter, dropped=observed.dropped)
+        observers.start()
+        defer(observers.stop, _LAST_WORDS)
+        upstream = Upstream(metrics=ConnectionMetrics(metrics))
+        defer(upstream.close)
+        requests = RequestMetrics(metrics, dialects=registry.dialects, upstreams=upstreams, endings=MATRIX)
+        legs = Legs(upstream, requests, observers, clock)
+        ledger = Ledger(
+            self.store, self._ledger_settings(), clock, socket.gethostname(), LedgerCounters(metrics), legs.interrupt_all
+        )
+        await ledger.start()
+        defer(ledger.stop)
+        MoneyGauges(metrics, ledger.totals)
+        keys = KeyCache(self.store, settings.security.secret, clock, limits_parser([bound.check for bound in checks]))
+        pipeline = Pipeline(
+            auth=Auth(keys),
+            dialects=registry.dialects,
+            offers=Offers(self.catalogue, clock, requests),
+            policy=Policy(checks),
+            ledger=ledger,
+            rule=partial(charge_rule, overrides=check_overrides(settings.ledger.settlement)),
+            routing=Routing(upstreams),
+            legs=legs,
+            metrics=requests,
+            observers=observers,
+            clock=clock,
+            reply_limit=settings.server.max_body,
+        )
+
+        async def ready() -> str | None:
+            await self.store.ping()
+            return None
+
+        async def admitting() -> str | None:
+            return None if ledger.admitting else "gives no holds"
+
+        self._ops = Ops(metrics, {"store": ready, "ledger": admitting})
+        await self._ops.start(str(settings.server.ops_listen))
+        defer(self._ops.stop)
+        self._watch_loop(LoopMetrics(metrics))
+        self._spawn(self._poll_catalogue(), "catalogue")
+        heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
+        routes = Routes(ROUTES, FAMILIES, family_of)
+        self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
+        await self._edge.start(str(settings.server.listen))
+        defer(self._edge.drain, settings.server.drain_deadline, legs.interrupt_all)
+        _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
+
+    def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:
+        found = {}
+        for name, block in self.settings.upstreams.items():
+            host = PluginHost(name, self.clock, self._spawn)
+            provider = registry.build_provider(name, block.provider, block.settings, host)
+            timeouts = Timeouts(
+                connect=block.connect_timeout,
+                first_byte=block.first_byte_timeout,
+                idle=block.idle_timeout,
+                total=block.total_timeout,
+            )
+            found[name] = UpstreamBlock(name, provider, timeouts, meter)
+        return found
+
+    def _checks(self, registry: Registry, meter: PluginMetrics) -> list[BoundCheck]:
+        checks = []
+        for name, block in self.settings.policy.items():
+            check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self._spawn))
+            checks.append(BoundCheck(check, deadline=block.deadline, on_error=block.on_error, meter=meter))
+        return checks
+
+    def _ledger_settings(self) -> LedgerSettings:
+        section = self.settings.ledger
+        return LedgerSettings(
+            journal=section.journal,
+            fsync=section.fsync,
+            fsync_interval=section.fsync_interval,
+            lease_target=section.lease_target,
+            stop_within=10.0,
+        )
+
+    def _limits(self) -> Limits:
+        server = self.settings.server
+        return Limits(
+            header_bytes=server.max_header,
+            body_bytes=server.max_body,
+            header_seconds=server.header_timeout,
+            body_seconds=server.body_timeout,
+            idle_seconds=server.idle_timeout,
+            stall_seconds=server.stall_timeout,
+            connections=server.max_connections,
+        )
+
+    def _cards(self) -> Sequence[ModelCard]:
+        snapshot, now = self.catalogue.current, self.clock.wall_ms()
+        return [
+            ModelCard(
+                id=model.id,
+                created_ms=model.created_ms,
+                context=model.rules.context,
+                max_output=model.rules.max_output,
+            )
+            for name, model in sorted(snapshot.models.items())
+            if snapshot.price(name, now) is not None
+        ]
+
+    # --- the catalogue -------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Publish the catalogue's files as a new version (`SIGHUP`); a fault in them is logged, and nothing changes."""
+        files = self.settings.catalogue
+        try:
+            version = await self.catalogue.publish(read_files(files.models, files.prices), "reload")
+            _log.info("the catalogue is at version %d", version)
+        except ConfigFaults as faults:
+            for fault in faults.faults:
+                _log.error("the catalogue is unchanged: %s", fault)
+        except AurixelError as error:
+            _log.error("the catalogue is unchanged: %s", error)
+
+    async def _load_catalogue(self) -> None:
+        await self.catalogue.refresh()
+        if not self.catalogue.current.version:
+            files = self.settings.catalogue
+            await self.catalogue.seed(read_files(files.models, files.prices), "start")
+
+    async def _poll_catalogue(self) -> None:
+        broken = ""
+        while True:
+            await asyncio.sleep(self.settings.catalogue.poll)
+            try:
+                await self.catalogue.refresh()
+                broken = ""
+            except AurixelError as error:
+                if type(error).__name__ != broken:
+                    broken = type(error).__name__
+                    _log.warning("the catalogue could not be refreshed: %s", error)
+
+    # --- tasks ---------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)  # noqa: TID251 - `_end_tasks` awaits it
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("the task '%s' failed", task.get_name(), exc_info=error)
+
+    async def _end_tasks(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch_loop(self, metrics: LoopMetrics) -> None:
+        loop = asyncio.get_running_loop()
+
+        def beat(due: float) -> None:
+            now = loop.time()
+            metrics.delay.observe(max(0.0, now - due))
+            self._pulse = loop.call_later(_PULSE, beat, now + _PULSE)
+
+        self._pulse = loop.call_later(_PULSE, beat, loop.time() + _PULSE)
+
+
+def run(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. `ready` is awaited once it listens. Raises what `App.start` raises."""
+    uvloop.run(_run(settings, ready))
+
+
+async def _run(settings: Settings, ready: Callable[[App], Awaitable[None]] | None) -> None:
+    app = App(settings)
+    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    await app.start()
+    loop.add_signal_handler(signal.SIGHUP, lambda: app._spawn(app.reload(), "reload"))
+    try:
+        if ready is not None:
+            await ready(app)
+        await ending.wait()
+        _log.info("stopping")
+    finally:
+        await app.stop()
