@@ -33,7 +33,7 @@ def _naps(path: Path) -> Iterator[str]:
 
 
 def test_nobody_sleeps_in_the_relay() -> None:
-    assert not [nap for path in modules(*RELAY) for nap in _naps(path)]
+    assert not [nap for path in modules(*RELAY) for nap in _naps(path)], "wait for the event, under a deadline"
 
 
 def test_no_test_sleeps() -> None:
@@ -55,4 +55,4 @@ def test_every_task_has_an_owner() -> None:
                 written = " ".join(lines[call.lineno - 1 : call.end_lineno])
                 if "# owner: " not in written and "# noqa: TID251 - " not in written:
                     faults.append(f"{path}:{call.lineno} {name}")
-    assert not faults
+    assert not faults, "use a TaskGroup, or say on the line who awaits the task on every exit: `# owner: stop() awaits it`"
