@@ -46,8 +46,15 @@ __all__ = [
     "known_class",
     "parse_files",
     "parse_prices",
+    "preview",
     "read_files",
 ]
+
+
+def preview(catalogue: StoredCatalogue, at_ms: int) -> Snapshot:
+    """The snapshot that publishing `catalogue` would make, as version 0; nothing is stored."""
+    return snapshot_of(CatalogueDoc(version=0, at_ms=at_ms, author="", body=msgspec.json.encode(catalogue)))
+
 
 # How often a publication is tried again when somebody else's version came first.
 _TRIES: Final = 20

@@ -21,14 +21,15 @@ SQLITE: Final = "sqlite:///"
 
 def serve_faults(settings: Settings) -> list[ConfigError]:
     """Everything that forbids a production start; an empty list means go."""
-    return [*_secret(settings), *_listening(settings), *_upstreams(settings), *_folders(settings)]
+    return [*secret_faults(settings), *_listening(settings), *_upstreams(settings), *_folders(settings)]
 
 
 def _unsafe(message: str, place: str, mend: str, code: str = "unsafe") -> ConfigError:
     return ConfigError(message, place=place, mend=mend, code=code)
 
 
-def _secret(settings: Settings) -> list[ConfigError]:
+def secret_faults(settings: Settings) -> list[ConfigError]:
+    """Whether keys can be hashed: the server's secret is there and was drawn, not typed."""
     secret = settings.security.secret.reveal()
     place = settings.place("security", "secret")
     if not secret:

@@ -1,0 +1,194 @@
+"""`aurixel check`: what would be served at which price, and everything that is wrong. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aurixel.cli.plugins import CommandHost, build_checks
+from aurixel.cli.shell import Shell, instant, shared, table
+from aurixel.clock import SystemClock
+from aurixel.errors import ConfigError, ConfigFaults, StoreUnavailable
+from aurixel.values import format_usd
+
+if TYPE_CHECKING:
+    from aurixel.catalog import PriceBook, Snapshot, StoredCatalogue
+    from aurixel.config import Settings
+    from aurixel.plugin import PolicyCheck
+    from aurixel.registry import Registry
+
+_PER_ONE = ("images", "audio_seconds", "requests", "tool_calls")
+
+
+@click.command()
+@shared
+def check(shell: Shell) -> None:
+    """Check the configuration, the plugins, the models and the prices; change nothing.
+
+    Lists each model with its state: served at the price shown, unpriced (refused until it has one), or without an
+    upstream. What the store says counts; the files, where the store has no catalogue yet. Exit code 1 with any fault.
+    """
+    from aurixel.config import serve_faults
+
+    faults: list[ConfigError] = []
+    settings = shell.settings()
+    faults += serve_faults(settings)
+    registry = _plugins(settings, faults)
+    checks = _checks(settings, registry, faults) if registry is not None else []
+    if registry is not None:
+        _upstreams(settings, registry, faults)
+    files = _files(settings, faults)
+    source, snapshot = shell.run(_store(shell, settings, files, checks, faults))
+    models = _models(settings, snapshot)
+    value = {
+        "ok": not faults,
+        "faults": [
+            {"code": fault.code, "message": fault.message, "place": fault.place, "mend": fault.mend} for fault in faults
+        ],
+        "plugins": [plugin.name for plugin in registry.plugins] if registry is not None else [],
+        "upstreams": {name: block.provider for name, block in settings.upstreams.items()},
+        "catalogue": {"source": source, "version": snapshot.version if snapshot else 0},
+        "models": models,
+    }
+    shell.show(value, _text(value, faults))
+    if faults:
+        raise click.exceptions.Exit(1)
+
+
+def _found(faults: list[ConfigError], error: ConfigError) -> None:
+    faults.extend(error.faults if isinstance(error, ConfigFaults) else (error,))
+
+
+def _plugins(settings: Settings, faults: list[ConfigError]) -> Registry | None:
+    from aurixel.registry import Registry
+
+    try:
+        return Registry.load(settings.plugins.enabled)
+    except ConfigError as error:
+        _found(faults, error)
+        return None
+
+
+def _checks(settings: Settings, registry: Registry, faults: list[ConfigError]) -> list[PolicyCheck]:
+    for name in settings.policy.keys() - registry.checks.keys():
+        place = settings.place("policy", name)
+        mend = "is its plugin in plugins.enabled?"
+        faults.append(ConfigError(f"no enabled plugin brings a policy check named {name!r}", place=place, mend=mend))
+    try:
+        return build_checks(settings, registry)
+    except ConfigError as error:
+        _found(faults, error)
+        return []
+
+
+def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]) -> None:
+    for name, block in settings.upstreams.items():
+        try:
+            registry.build_provider(name, block.provider, block.settings, CommandHost(name))
+        except ConfigError as error:
+            _found(faults, error)
+
+
+def _files(settings: Settings, faults: list[ConfigError]) -> StoredCatalogue | None:
+    from aurixel.catalog import read_files
+
+    try:
+        return read_files(*settings.catalogue_files)
+    except ConfigError as error:
+        _found(faults, error)
+        return None
+
+
+def _there(settings: Settings) -> bool:
+    from aurixel.config.safety import SQLITE
+
+    url = settings.store.url.reveal()
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+
+
+async def _store(
+    shell: Shell,
+    settings: Settings,
+    files: StoredCatalogue | None,
+    checks: list[PolicyCheck],
+    faults: list[ConfigError],
+) -> tuple[str, Snapshot | None]:
+    """The catalogue in force and where it is from; limits that nobody enforces are faults."""
+    from aurixel.catalog import Catalogue, preview
+
+    from_files = ("files", preview(files, SystemClock().wall_ms())) if files is not None else ("none", None)
+    if not _there(settings):
+        return from_files  # opening the store would make it
+    try:
+        async with shell.store(settings) as store:
+            catalogue = Catalogue(store, SystemClock())
+            await catalogue.refresh()
+            enforced = {limit for each in checks for limit in each.enforces}
+            for limit, keys in sorted((await store.key_limits()).items()):
+                if limit not in enforced:
+                    fault = f"{keys} keys carry the limit {limit!r}, which no enabled check enforces"
+                    mend = "enable its plugin, or revoke the keys"
+                    place = settings.place("plugins", "enabled")
+                    faults.append(ConfigError(fault, place=place, mend=mend, code="limit_unenforced"))
+    except ConfigError as error:
+        _found(faults, error)
+        return from_files
+    except StoreUnavailable:
+        place = settings.place("store", "url")
+        faults.append(ConfigError("the store gives no answer", place=place, mend="is it running?", code="store_unavailable"))
+        return from_files
+    return ("store", catalogue.current) if catalogue.current.version else from_files
+
+
+def _models(settings: Settings, snapshot: Snapshot | None) -> list[dict[str, Any]]:
+    if snapshot is None:
+        return []
+    now = SystemClock().wall_ms()
+    rows = []
+    for name in sorted(snapshot.models):
+        model, book = snapshot.models[name], snapshot.price(name, now)
+        upstreams = [route.upstream for route in model.routes if route.upstream in settings.upstreams]
+        state = "unpriced" if book is None else "served" if upstreams else "no upstream"
+        rows.append(
+            {
+                "model": name,
+                "state": state,
+                "operations": sorted(model.operations),
+                "upstreams": upstreams,
+                "prices": _prices(book) if book is not None else {},
+                "effective": instant(book.effective_ms) if book is not None else None,
+            }
+        )
+    return rows
+
+
+def _prices(book: PriceBook) -> dict[str, str]:
+    """USD per million units, or per one where that is how the class is priced."""
+    return {
+        name: format_usd(rate // 1_000_000 if name.partition(".")[0] in _PER_ONE else rate)
+        for name, rate in sorted(book.rates.items())
+    }
+
+
+def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
+    lines = [
+        f"plugins    {', '.join(value['plugins']) or 'none'}",
+        f"upstreams  {', '.join(f'{name} ({kind})' for name, kind in value['upstreams'].items()) or 'none'}",
+        f"catalogue  from the {value['catalogue']['source']}, version {value['catalogue']['version']}",
+    ]
+    rows = [
+        [
+            model["model"],
+            model["state"],
+            ", ".join(model["upstreams"]) or "-",
+            "  ".join(f"{name} {price}" for name, price in model["prices"].items()) or "-",
+        ]
+        for model in value["models"]
+    ]
+    if rows:
+        lines += ["", table(("model", "state", "upstreams", "USD per million (images, seconds, requests, tools: each)"), rows)]
+    lines += ["", f"{len(faults)} faults:" if faults else "no faults", *(str(fault) for fault in faults)]
+    return "\n".join(lines)

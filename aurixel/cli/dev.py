@@ -1,0 +1,240 @@
+"""`aurixel dev`: a gateway to try, from nothing: a store of its own, the demo, an account with credit, a new key.
+
+What it makes lives in one folder, its configuration among it, so that every other command works on it with `--config`.
+The newest key is kept there too, readable by its owner alone, so that the printed lines work without repeating it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from aurixel.cli.shell import CONFIG_FILE, Shell, shared
+from aurixel.clock import SystemClock
+from aurixel.errors import ConfigError
+from aurixel.values import NANOS_PER_USD, Nanos, format_usd
+
+if TYPE_CHECKING:
+    from aurixel.accounts import IssuedKey
+    from aurixel.config import Settings
+    from aurixel.storage import Store
+
+EMAIL: Final = "dev@localhost"
+CREDIT: Final[Nanos] = 10 * NANOS_PER_USD
+LITTLE: Final[Nanos] = NANOS_PER_USD  # with less than this, the account gets CREDIT again
+_DEMO: Final = Path(__file__).parent / "demo"
+_KEPT: Final = ("plugins", "policy", "upstreams")
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8700, show_default=True, help="Where to listen; 0: any.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="NAME=URL", help="Send upstream NAME to URL; repeatable.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var/dev"),
+    show_default=True,
+    help="Where its store, journal, configuration and key live.",
+)
+@shared
+def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> None:
+    """Run a gateway to try, on this machine only.
+
+    Prints a new key, alone on its line, and lines for curl that work as they are. Plugins, models, prices and upstreams
+    are those of the configuration, if there is one; an upstream whose key is not in the environment is left out, and the
+    demo, which answers without any upstream, is always there.
+
+    \b
+    aurixel dev
+    aurixel dev --port 9000 --upstream openai=http://127.0.0.1:4010/v1
+    aurixel usage dev@localhost --config var/dev/aurixel.toml
+    """
+    from aurixel.config import load
+
+    base = shell.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    file = _write_config(shell, base, port, [_named(text) for text in upstreams], folder)
+    settings = load(file)
+    issued, available = shell.run(_prepare(shell, settings))
+    key_file = folder.absolute() / "key"
+    _write(key_file, issued.token.reveal() + "\n")
+
+    def ready(url: str) -> None:
+        value = {
+            "url": url,
+            "account": EMAIL,
+            "available": format_usd(available),
+            "id": issued.id,
+            "key": issued.token.reveal(),
+            "config": str(file),
+        }
+        shell.show(value, _welcome(url, issued, available, key_file, file))
+
+    import uvloop
+
+    from aurixel import app, logs
+
+    logs.configure(settings.logging.level, settings.logging.format)
+    uvloop.run(app.serve(settings, ready=ready))
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{text!r} is not NAME=URL", param_hint="--upstream")
+    return name, url
+
+
+def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file: Path) -> str:
+    key = f"$(cat {key_file})"
+    body = '{"model": "demo", "max_tokens": 100, "stream": true, "messages": [{"role": "user", "content": "Hello!"}]}'
+    head = f"-H 'content-type: application/json' -d '{body}'"
+    return "\n".join(
+        (
+            f"Aurixel listens on {url}; {EMAIL} has {format_usd(available)} USD. A new key, shown this once:",
+            "",
+            issued.token.reveal(),
+            "",
+            "Try it, in either family:",
+            "",
+            f'curl -N {url}/v1/chat/completions -H "authorization: Bearer {key}" {head}',
+            "",
+            f'curl -N {url}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" {head}',
+            "",
+            f"What it cost: aurixel usage {EMAIL} --config {file}",
+        )
+    )
+
+
+async def _prepare(shell: Shell, settings: Settings) -> tuple[IssuedKey, Nanos]:
+    """The catalogue as the files say, the account with credit, a new key."""
+    from aurixel.accounts import create_key, limits_parser
+    from aurixel.catalog import Catalogue, read_files
+
+    clock = SystemClock()
+    async with shell.store(settings) as store:
+        await Catalogue(store, clock).publish(read_files(*settings.catalogue_files), "dev")
+        available = await _credited(store)
+        issued = await create_key(store, clock, settings.security.secret, EMAIL, parse_limits=limits_parser(()), name="dev")
+    return issued, available
+
+
+async def _credited(store: Store) -> Nanos:
+    from aurixel.accounts import AccountRefused, create_account, find_account, show_account
+    from aurixel.ledger import Movements
+
+    clock = SystemClock()
+    try:
+        profile = await create_account(store, clock, EMAIL)
+    except AccountRefused as refused:
+        if refused.code != "account_exists":
+            raise
+        profile = await find_account(store, EMAIL)
+    shown = await show_account(store, EMAIL)
+    if shown.available + shown.leased < LITTLE:
+        name = f"grant:dev-{secrets.token_hex(8)}"
+        await Movements(store, clock).apply(profile.account, name, "grant", CREDIT, "aurixel dev", "dev")
+        shown = await show_account(store, EMAIL)
+    return shown.available + shown.leased
+
+
+# --- the configuration it writes ----------------------------------------------------------------------------------------
+
+
+def _write_config(shell: Shell, base: Path | None, port: int, sent: list[tuple[str, str]], folder: Path) -> Path:
+    """The folder's aurixel.toml: the base's plugins, policies and upstreams, everything else its own."""
+    from aurixel.tomlfile import read_toml
+
+    data = read_toml(base).data if base is not None else {}
+    kept: dict[str, Any] = {name: dict(data[name]) for name in _KEPT if isinstance(data.get(name), dict)}
+    upstreams = kept.setdefault("upstreams", {})
+    plugins = kept.setdefault("plugins", {})
+    plugins["enabled"] = list(plugins.get("enabled", ["openai", "anthropic", "limits"]))
+    for name, url in sent:
+        block = dict(upstreams.get(name, {"provider": name}))
+        if block.get("provider") not in plugins["enabled"] and name not in upstreams:
+            plugins["enabled"].append(name)
+        absent = dict.fromkeys(_absent(block), "none")
+        upstreams[name] = {"api_key": "none", **block, **absent, "base_url": url}
+    for name in [name for name, block in upstreams.items() if isinstance(block, dict) and _absent(block)]:
+        variables = ", ".join(_absent(upstreams.pop(name)).values())
+        shell.note(f"upstream {name} is left out: the environment has no {variables}")
+    if "demo" not in plugins["enabled"]:
+        plugins["enabled"].append("demo")
+    upstreams.setdefault("demo", {"provider": "demo", "delay": 0.03})
+    files = data.get("catalogue", {}) if base is not None else {}
+    root = base.parent.absolute() if base is not None else _DEMO
+    ops = port + 1000 if 0 < port <= 64535 else 0
+    own = {
+        "server": {"listen": f"127.0.0.1:{port}", "ops_listen": f"127.0.0.1:{ops}", "drain_deadline": 2.0},
+        "security": {"secret": _secret(folder), "allow_demo": True},
+        "store": {"url": f"sqlite:///{folder.absolute() / 'aurixel.db'}"},
+        "catalogue": {name: str(root / files.get(name, f"{name}.toml")) for name in ("models", "prices")},
+        "ledger": {"journal": str(folder.absolute() / "journal")},
+        "logging": {"level": "warning", "format": "text"},
+    }
+    path = folder / "aurixel.toml"
+    head = "# Written by `aurixel dev` at each start: change the configuration it is made from instead.\n"
+    _write(path, head + "".join(f"{line}\n" for line in _toml({**own, **kept})))
+    return path
+
+
+def _absent(block: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> the variable that its `env:NAME` names in vain."""
+    named = {
+        key: value.removeprefix("env:") for key, value in block.items() if isinstance(value, str) and value.startswith("env:")
+    }
+    return {key: variable for key, variable in named.items() if not os.environ.get(variable)}
+
+
+def _secret(folder: Path) -> str:
+    """The one of the last start, so that keys stay good; else a new one."""
+    path = folder / "secret"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        secret = secrets.token_hex(32)
+        _write(path, secret + "\n")
+        return secret
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, readable by its owner alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".new")
+        beside.unlink(missing_ok=True)
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        beside.replace(path)
+    except OSError as error:
+        mend = "name another folder with --dir"
+        raise ConfigError(f"cannot be written: {error.strerror}", place=str(path), mend=mend, code="not_writable") from None
+
+
+def _toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A table as TOML: its values first, then the tables in it."""
+    if path:
+        yield f"\n[{'.'.join(json.dumps(name) for name in path)}]"
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{json.dumps(name)} = {_value(value)}"
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _toml(value, (*path, name))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_value(inner)}" for name, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(inner) for inner in value) + "]"
+    if isinstance(value, (str, bool, int, float)):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)  # dates and times

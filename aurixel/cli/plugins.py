@@ -1,0 +1,109 @@
+"""`aurixel plugins`, and what other commands need of plugins: their commands, and the checks that judge a key's limits."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aurixel.cli.shell import CONFIG_FILE, Shell, shared, table
+from aurixel.clock import Clock, SystemClock
+from aurixel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aurixel.config import Settings
+    from aurixel.plugin import PolicyCheck
+    from aurixel.registry import Registry
+
+
+@click.group()
+def plugins() -> None:
+    """Plugins: providers, policy checks, dialects and commands from other packages."""
+
+
+@plugins.command("list")
+@shared
+def list_(shell: Shell) -> None:
+    """List the plugins: the enabled ones with what they bring, and those that are installed only."""
+    from importlib.metadata import entry_points
+
+    from aurixel.registry import Registry
+    from aurixel.registry.loading import GROUP
+
+    settings = shell.settings("plugins")
+    registry = Registry.load(settings.plugins.enabled)
+    rows = [
+        {
+            "name": plugin.name,
+            "version": plugin.version,
+            "distribution": plugin.distribution,
+            "enabled": True,
+            "brings": _brought(registry, plugin.name),
+            "hooks": list(plugin.hooks),
+        }
+        for plugin in registry.plugins
+    ]
+    loaded = {plugin.name for plugin in registry.plugins}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name not in loaded and point.dist is not None:
+            of = {"name": point.name, "version": point.dist.version, "distribution": point.dist.name}
+            rows.append({**of, "enabled": False, "brings": [], "hooks": []})
+    lines = [
+        [str(row["name"]), str(row["version"]), "enabled" if row["enabled"] else "installed", ", ".join(row["brings"])]  # type: ignore[arg-type]
+        for row in rows
+    ]
+    shell.show(rows, table(("plugin", "version", "state", "brings"), lines))
+
+
+def _brought(registry: Registry, plugin: str) -> list[str]:
+    kinds = {"dialect": registry.dialects, "provider": registry.providers, "policy check": registry.checks}
+    brought = [f"{what} {name}" for what, names in kinds.items() for name in names if registry.owner(what, name) == plugin]
+    with_commands = any(loaded.name == plugin and "register_commands" in loaded.hooks for loaded in registry.plugins)
+    return [*brought, "commands"] if with_commands else brought
+
+
+def with_plugin_commands(group: click.Group) -> click.Group | None:
+    """The commands of the enabled plugins, or None where nothing is configured or a plugin cannot be loaded."""
+    from aurixel.config import load
+    from aurixel.registry import Registry
+
+    path = Path(os.environ.get("AURIXEL_CONFIG") or CONFIG_FILE)
+    if not path.exists():
+        return None
+    try:
+        registry = Registry.load(load(path, needs=("plugins",)).plugins.enabled)
+    except ConfigError:
+        return None  # `aurixel check` says what is wrong; an unknown command stays unknown
+    extended = click.Group(commands=dict(group.commands))
+    registry.add_commands(extended)
+    return extended
+
+
+class CommandHost:
+    """What a plugin instance gets in a command: it is asked about settings and limits, and runs nothing."""
+
+    def __init__(self, name: str) -> None:
+        self.log = logging.getLogger(f"aurixel.plugin.{name}")
+        self.clock: Clock = SystemClock()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Never runs it: there is no gateway here."""
+        del name
+        work.close()
+
+
+def checks_of(settings: Settings) -> list[PolicyCheck]:
+    """The enabled policy checks, as `serve` would make them; `ConfigError`."""
+    from aurixel.registry import Registry
+
+    return build_checks(settings, Registry.load(settings.plugins.enabled))
+
+
+def build_checks(settings: Settings, registry: Registry) -> list[PolicyCheck]:
+    """One check of each kind that the enabled plugins bring; `ConfigError` for a bad block."""
+    blocks = {name: block.settings for name, block in settings.policy.items()}
+    return [registry.build_check(name, blocks.get(name, {}), CommandHost(name)) for name in registry.checks]

@@ -1,0 +1,29 @@
+"""`aurixel serve`: a gateway in production."""
+
+from __future__ import annotations
+
+import click
+
+from aurixel.cli.shell import Shell, shared
+from aurixel.errors import ConfigFaults
+
+
+@click.command()
+@shared
+def serve(shell: Shell) -> None:
+    """Run a gateway. It refuses to start on anything missing or unsafe, and says all of it.
+
+    SIGTERM stops it: running streams may end within server.drain_deadline. SIGHUP reads the catalogue's files again.
+    Logs go to stderr; /metrics, /healthz and /readyz are on server.ops_listen.
+    """
+    from aurixel.config import serve_faults
+
+    settings = shell.settings()
+    if faults := serve_faults(settings):
+        raise ConfigFaults(faults)
+    import uvloop
+
+    from aurixel import app, logs
+
+    logs.configure(settings.logging.level, settings.logging.format)
+    uvloop.run(app.serve(settings))

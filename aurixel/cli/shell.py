@@ -1,0 +1,228 @@
+"""What every command shares: the two options, the settings, the store, and one way to print results and errors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import click
+
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
+from aurixel.values import MAX_NANOS, format_usd, parse_usd
+
+if TYPE_CHECKING:
+    from aurixel.config import Settings
+    from aurixel.storage import Store
+
+    IntParam = click.ParamType[int]  # a generic to the type checker only, before click 8.3
+else:
+    IntParam = click.ParamType
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONFIG_FILE: Final = Path("conf/aurixel.toml")
+DEV_FILE: Final = Path("var/dev/aurixel.toml")
+_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Shell:
+    """One run of one command: where its settings are, and how it talks."""
+
+    def __init__(self, config: Path | None, as_json: bool) -> None:
+        self.config, self.json = config, as_json
+
+    def settings(self, *needs: str) -> Settings:
+        """The configuration, or `ConfigError`; `needs`: the sections whose secrets must be there (none named: all)."""
+        from aurixel.config import load
+
+        return load(self.file(), needs=needs or None)
+
+    def file(self) -> Path:
+        """The configuration file; `ConfigError("config_missing")` if there is none to read."""
+        if self.config is not None:
+            return self.config
+        if CONFIG_FILE.exists():
+            return CONFIG_FILE
+        mend = "name one with --config or AURIXEL_CONFIG"
+        if DEV_FILE.exists():
+            mend += f"; the gateway that `aurixel dev` runs has --config {DEV_FILE}"
+        raise ConfigError("there is no configuration file", place=str(CONFIG_FILE), mend=mend, code="config_missing")
+
+    @asynccontextmanager
+    async def store(self, settings: Settings) -> AsyncIterator[Store]:
+        """The store, open."""
+        from aurixel.storage import open_store
+
+        store = open_store(settings.store.url.reveal())
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a command's asynchronous part."""
+        return asyncio.run(work)
+
+    def show(self, value: object, text: str) -> None:
+        """The result, on stdout: `value` as JSON with `--json`, else `text`."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
+
+    def note(self, text: str) -> None:
+        """A word to the person at the terminal, on stderr; none with `--json`."""
+        if not self.json:
+            click.echo(text, err=True)
+
+
+def shared(command: Callable[Concatenate[Shell, P], T]) -> Callable[P, T]:
+    """Gives a command `--config` and `--json`, and its first argument: a `Shell`."""
+
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="AURIXEL_CONFIG",
+        help="The configuration file. [default: conf/aurixel.toml]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON: results on stdout, errors on stderr.")
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        config, as_json = kwargs.pop("config"), kwargs.pop("as_json")
+        return command(Shell(config, as_json), *args, **kwargs)  # type: ignore[arg-type]
+
+    return wrapped
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns for people; all but the first are set to the right where they hold numbers."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    right = [bool(rows) and all(re.fullmatch(r"-?[\d.]+", row[column]) for row in rows) for column in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (
+            text.rjust(width) if to_right else text.ljust(width)
+            for text, width, to_right in zip(row, widths, right, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(line(row) for row in (head, *rows))
+
+
+# --- what is typed ----------------------------------------------------------------------------------------------------
+
+
+class Usd(IntParam):
+    """An amount above zero in USD, exact, in nano-dollars."""
+
+    name = "USD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Nano-dollars."""
+        try:
+            nanos = parse_usd(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not 0 < nanos <= MAX_NANOS:
+            self.fail("the amount must be above zero", param, ctx)
+        return nanos
+
+
+class Instant(IntParam):
+    """A date or an instant (UTC unless it says otherwise), or a span such as 90d from now (`ahead`) or before it."""
+
+    name = "when"
+
+    def __init__(self, *, ahead: bool) -> None:
+        self._ahead = ahead
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Milliseconds since the epoch."""
+        if isinstance(value, int):
+            return value
+        if span := _SPAN.fullmatch(value):
+            delta = timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
+            at = datetime.now(UTC) + (delta if self._ahead else -delta)
+        else:
+            try:
+                at = datetime.fromisoformat(value)
+            except ValueError:
+                self.fail(f"{value!r} is neither a date such as {date(2026, 12, 31)}, nor a span such as 90d", param, ctx)
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return round(at.timestamp() * 1000)
+
+
+def instant(at_ms: int | None) -> str | None:
+    """RFC 3339, UTC, to the second."""
+    return None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def usd(values: Mapping[str, Any], *amounts: str) -> dict[str, Any]:
+    """A copy with the named nano-dollars as exact decimal strings in USD."""
+    return {name: format_usd(value) if name in amounts else value for name, value in values.items()}
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Tell an error on stderr and return the exit code; what is nobody's fault but ours is raised on."""
+    from aurixel.accounts import AccountRefused
+
+    faults: tuple[ConfigError, ...] = ()
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            exit_code, code, text = 130, "interrupted", "interrupted"
+        case click.UsageError():
+            exit_code, code, text = 2, "usage", _usage(error, with_hint=not as_json)
+        case click.ClickException():
+            exit_code, code, text = 1, "failed", error.format_message()
+        case AccountRefused():
+            exit_code, code, text = 2 if error.typed else 1, error.code, error.message
+            if code == "account_unknown" and DEV_FILE.exists() and not as_json:
+                text += f"\n  accounts of `aurixel dev` are found with --config {DEV_FILE}"
+        case ConfigFaults():
+            exit_code, code, text, faults = 1, error.code, str(error), error.faults
+        case ConfigError():
+            exit_code, code, text, faults = 1, error.code, str(error), (error,)
+        case StoreUnavailable():
+            exit_code, code, text = 1, "store_unavailable", "the store gives no answer; try again"
+        case RequestError():
+            exit_code, code, text = 1, error.code, error.message
+        case AurixelError():
+            exit_code, code, text = 1, getattr(error, "code", "failed"), str(error)
+        case _:
+            if "AURIXEL_DEBUG" not in os.environ and isinstance(error, OSError) and error.strerror:
+                exit_code, code, text = 1, "system", f"{error.filename or ''}: {error.strerror}".lstrip(": ")
+            else:
+                raise error
+    if as_json:
+        body: dict[str, Any] = {"code": code, "message": text}
+        if faults:
+            body["faults"] = [_fault(fault) for fault in faults]
+        click.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+    else:
+        many = len(faults) > 1
+        click.echo(f"{len(faults)} faults:\n{text}" if many else f"error: {text}", err=True)
+    return exit_code
+
+
+def _usage(error: click.UsageError, *, with_hint: bool) -> str:
+    text = error.format_message()
+    if with_hint and error.ctx is not None:
+        text += f"\n{error.ctx.get_usage()}\n`{error.ctx.command_path} --help` says more."
+    return text
+
+
+def _fault(fault: ConfigError) -> dict[str, str]:
+    return {"code": fault.code, "message": fault.message, "place": fault.place, "mend": fault.mend}
