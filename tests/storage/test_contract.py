@@ -14,7 +14,6 @@ from aurixel.storage import (
     CatalogueDoc,
     Lease,
     LogMark,
-    Movement,
     Profile,
     Store,
     UsageRecord,
@@ -870,9 +869,3 @@ async def test_two_stores_on_one_place_admit_exactly_what_fits(store: Store, pla
         assert await read(store) == await read(other)
     finally:
         await other.close()
-
-
-def test_a_movement_is_what_it_says() -> None:
-    assert movement() == Movement(
-        account="a", n=1, id="m1", kind="topup", amount=1000, at_ms=1_700_000_000_000, reason="a test"
-    )
