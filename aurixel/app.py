@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
-import uvloop
 from prometheus_client import CollectorRegistry
 
 from aurixel.accounts import limits_parser
@@ -77,13 +76,14 @@ class PluginHost:
 
 
 class App:
-    """One gateway process. `start` once, then `stop` once; `ports` are the gateway's and `ops_ports` the operator's."""
+    """One gateway process. `start` once, then `stop` once; `checks` are the policy checks in force."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.store = open_store(settings.store.url.reveal())
         self.catalogue = Catalogue(self.store, self.clock)
+        self.checks: list[BoundCheck] = []
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulse: asyncio.TimerHandle | None = None
@@ -118,7 +118,8 @@ class App:
         defer(self.store.close)
         defer(self._end_tasks)
         meter = PluginMetrics(metrics)
-        upstreams, checks = self._upstreams(registry, meter), self._checks(registry, meter)
+        upstreams = self._upstreams(registry, meter)
+        self.checks = checks = self._checks(registry, meter)
         loose = unenforced(await self.store.key_limits(), [bound.check for bound in checks])
         if loose:
             mend = "enable the check that enforces them, or revoke those keys"
@@ -234,9 +235,8 @@ class App:
 
     async def reload(self) -> None:
         """Publish the catalogue's files as a new version (`SIGHUP`); a fault in them is logged, and nothing changes."""
-        files = self.settings.catalogue
         try:
-            version = await self.catalogue.publish(read_files(files.models, files.prices), "reload")
+            version = await self.catalogue.publish(read_files(*self.settings.catalogue_files), "reload")
             _log.info("the catalogue is at version %d", version)
         except ConfigFaults as faults:
             for fault in faults.faults:
@@ -247,8 +247,7 @@ class App:
     async def _load_catalogue(self) -> None:
         await self.catalogue.refresh()
         if not self.catalogue.current.version:
-            files = self.settings.catalogue
-            await self.catalogue.seed(read_files(files.models, files.prices), "start")
+            await self.catalogue.seed(read_files(*self.settings.catalogue_files), "start")
 
     async def _poll_catalogue(self) -> None:
         broken = ""
@@ -293,12 +292,8 @@ class App:
         self._pulse = loop.call_later(_PULSE, beat, loop.time() + _PULSE)
 
 
-def run(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` is awaited once it listens. Raises what `App.start` raises."""
-    uvloop.run(_run(settings, ready))
-
-
-async def _run(settings: Settings, ready: Callable[[App], Awaitable[None]] | None) -> None:
+async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, on uvloop. `ready` is awaited once it listens. Raises what `App.start` raises."""
     app = App(settings)
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
