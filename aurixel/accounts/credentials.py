@@ -47,7 +47,8 @@ class LimitRefused(LookupError, AccountRefused):
         AccountRefused.__init__(
             self,
             "limit_unenforced",
-            f"no enabled check enforces the limit {name!r}; enforced here: {have}. Is its plugin in plugins.enabled?",
+            f"no enabled check enforces the limit {name!r}; enforced here: {have}. A check is enabled by "
+            "its plugin in plugins.enabled and a block [policy.NAME]",
             typed=True,
         )
 

@@ -73,10 +73,6 @@ def _plugins(settings: Settings, faults: list[ConfigError]) -> Registry | None:
 
 
 def _checks(settings: Settings, registry: Registry, faults: list[ConfigError]) -> list[PolicyCheck]:
-    for name in settings.policy.keys() - registry.checks.keys():
-        place = settings.place("policy", name)
-        mend = "is its plugin in plugins.enabled?"
-        faults.append(ConfigError(f"no enabled plugin brings a policy check named {name!r}", place=place, mend=mend))
     try:
         return build_checks(settings, registry)
     except ConfigError as error:

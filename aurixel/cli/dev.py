@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,9 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
     aurixel dev --port 9000 --upstream openai=http://127.0.0.1:4010/v1
     aurixel usage dev@localhost --config var/dev/aurixel.toml
     """
+    import uvloop
+
+    from aurixel import app, logs
     from aurixel.config import load
 
     base = shell.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
@@ -65,7 +69,8 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
     key_file = folder.absolute() / "key"
     _write(key_file, issued.token.reveal() + "\n")
 
-    def ready(url: str) -> None:
+    async def ready(running: app.App) -> None:
+        url = f"http://127.0.0.1:{running.ports[0]}"
         value = {
             "url": url,
             "account": EMAIL,
@@ -75,10 +80,6 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
             "config": str(file),
         }
         shell.show(value, _welcome(url, issued, available, key_file, file))
-
-    import uvloop
-
-    from aurixel import app, logs
 
     logs.configure(settings.logging.level, settings.logging.format)
     uvloop.run(app.serve(settings, ready=ready))
@@ -115,11 +116,14 @@ def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file
 async def _prepare(shell: Shell, settings: Settings) -> tuple[IssuedKey, Nanos]:
     """The catalogue as the files say, the account with credit, a new key."""
     from aurixel.accounts import create_key, limits_parser
-    from aurixel.catalog import Catalogue, read_files
+    from aurixel.catalog import Catalogue, StoredCatalogue, read_files
 
     clock = SystemClock()
+    files, demo = read_files(*settings.catalogue_files), read_files(_DEMO / "models.toml", _DEMO / "prices.toml")
+    more = [price for price in demo.prices if price.model not in files.models]
+    both = StoredCatalogue(models={**demo.models, **files.models}, prices=[*files.prices, *more])
     async with shell.store(settings) as store:
-        await Catalogue(store, clock).publish(read_files(*settings.catalogue_files), "dev")
+        await Catalogue(store, clock).publish(both, "dev")
         available = await _credited(store)
         issued = await create_key(store, clock, settings.security.secret, EMAIL, parse_limits=limits_parser(()), name="dev")
     return issued, available
@@ -168,6 +172,8 @@ def _write_config(shell: Shell, base: Path | None, port: int, sent: list[tuple[s
     if "demo" not in plugins["enabled"]:
         plugins["enabled"].append("demo")
     upstreams.setdefault("demo", {"provider": "demo", "delay": 0.03})
+    if base is None:
+        kept["policy"] = {"limits": {}}
     files = data.get("catalogue", {}) if base is not None else {}
     root = base.parent.absolute() if base is not None else _DEMO
     ops = port + 1000 if 0 < port <= 64535 else 0
@@ -221,18 +227,22 @@ def _write(path: Path, text: str) -> None:
 def _toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
     """A table as TOML: its values first, then the tables in it."""
     if path:
-        yield f"\n[{'.'.join(json.dumps(name) for name in path)}]"
+        yield f"\n[{'.'.join(map(_key, path))}]"
     for name, value in table.items():
         if not isinstance(value, dict):
-            yield f"{json.dumps(name)} = {_value(value)}"
+            yield f"{_key(name)} = {_value(value)}"
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _toml(value, (*path, name))
 
 
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(name)} = {_value(inner)}" for name, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(name)} = {_value(inner)}" for name, inner in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_value(inner) for inner in value) + "]"
     if isinstance(value, (str, bool, int, float)):

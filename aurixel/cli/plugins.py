@@ -104,6 +104,5 @@ def checks_of(settings: Settings) -> list[PolicyCheck]:
 
 
 def build_checks(settings: Settings, registry: Registry) -> list[PolicyCheck]:
-    """One check of each kind that the enabled plugins bring; `ConfigError` for a bad block."""
-    blocks = {name: block.settings for name, block in settings.policy.items()}
-    return [registry.build_check(name, blocks.get(name, {}), CommandHost(name)) for name in registry.checks]
+    """One check for each `[policy.NAME]`, which is what enables it; `ConfigError` for a bad block."""
+    return [registry.build_check(name, block.settings, CommandHost(name)) for name, block in settings.policy.items()]
