@@ -10,9 +10,11 @@ from aurixel.ledger.holds import Hold
 from aurixel.ledger.movements import MovementError, Movements, Refused
 from aurixel.ledger.node import Ledger
 from aurixel.ledger.settlement import MATRIX, Rule, charge_rule, check_overrides
+from aurixel.ledger.verify import Fault, Report, verify
 
 __all__ = [
     "MATRIX",
+    "Fault",
     "Hold",
     "Intent",
     "Ledger",
@@ -22,9 +24,11 @@ __all__ = [
     "Movements",
     "NoMetrics",
     "Refused",
+    "Report",
     "Rule",
     "Settlement",
     "Totals",
     "charge_rule",
     "check_overrides",
+    "verify",
 ]

@@ -8,7 +8,6 @@ alone, and that leaving without `settle` settles at no cost. It posts nothing (`
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import TracebackType
 from typing import Final
 
@@ -17,8 +16,6 @@ from aurixel.ledger.contracts import Intent, Settlement, patience
 from aurixel.ledger.leases import Books, Tab
 from aurixel.ledger.settlement import MATRIX
 from aurixel.values import MAX_NANOS, Nanos
-
-log = logging.getLogger("aurixel.ledger")
 
 RETRY_AFTER_S: Final = 1.0
 
@@ -50,7 +47,7 @@ class Hold:
             try:
                 await books.journal.sync()
             except JournalError as error:
-                log.error("a settlement may not be on disk: %s", error)
+                books.complain(error)
 
     def _settle(self, settlement: Settlement) -> None:
         if self.settled:
@@ -152,7 +149,7 @@ class HoldContext:
     def _no_journal(self, error: JournalError | None) -> GatewayError:
         self._books.metrics.refused("journal")
         if error is not None:
-            log.error("a request was refused: %s", error)
+            self._books.complain(error)
         return GatewayError("journal_unavailable", "the journal cannot be written", retry_after=RETRY_AFTER_S)
 
 

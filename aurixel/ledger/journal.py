@@ -110,7 +110,7 @@ class Journal:
     def __init__(self, path: Path, size: int, settings: LedgerSettings, metrics: LedgerMetrics) -> None:
         self.path = path
         self.always = settings.fsync == "always"
-        self.failed = False
+        self.failed = self._dropped = False
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = self._synced = size
         self._interval = settings.fsync_interval if settings.fsync == "batch" else None
@@ -124,8 +124,11 @@ class Journal:
     async def create(cls, inc: str, settings: LedgerSettings, metrics: LedgerMetrics) -> Journal:
         """A new incarnation's journal, its directory durable."""
         folder = settings.journal / inc
-        folder.mkdir(mode=0o700)
-        journal = cls(folder / FIRST, 0, settings, metrics)
+        try:
+            folder.mkdir(mode=0o700)
+            journal = cls(folder / FIRST, 0, settings, metrics)
+        except OSError as error:
+            raise JournalError(f"cannot be made ({error.strerror})", place=str(folder)) from error
         try:
             journal.append(Head(FORMAT, inc))
             await journal.sync()
@@ -152,9 +155,14 @@ class Journal:
         if self._interval is not None and self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._tick)
 
-    async def sync(self) -> None:
-        """Everything appended so far is on disk when this returns. `JournalError` if the disk says otherwise."""
-        target = self._size
+    @property
+    def size(self) -> int:
+        """How far it has been written."""
+        return self._size
+
+    async def sync(self, upto: int | None = None) -> None:
+        """Everything appended so far, or up to that size, is on disk when this returns. `JournalError` if it cannot be."""
+        target = self._size if upto is None else upto
         while self._synced < target:
             if self.failed:
                 raise JournalError("the journal is out of order", place=str(self.path))
@@ -172,9 +180,11 @@ class Journal:
 
     def drop(self) -> None:
         """Let go at once, as a crash would: what was appended stays with the kernel."""
+        if self._dropped:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self.failed = True
+        self.failed = self._dropped = True
         self._pool.shutdown(wait=self._running is not None)
         os.close(self._fd)
 

@@ -25,6 +25,7 @@ from aurixel.values import Nanos
 log = logging.getLogger("aurixel.ledger")
 
 STALE_READS: Final = 5
+COMPLAIN_EVERY_S: Final = 60.0
 
 
 class Stale(StoreUnavailable):
@@ -43,13 +44,14 @@ class Books:
         self.live: dict[str, Intent] = {}  # running requests, in the order they came
         self.dirty: dict[Tab, None] = {}  # tabs with something to post
         self.unwritten: list[tuple[Tab, Intent, Settlement]] = []  # settled, and the journal would not have it
-        self.undone: list[int] = []  # frames in the store whose `done` line the journal would not have
+        self.undone: list[tuple[Tab, int]] = []  # frames in the store whose `done` line the journal would not have
         self.recalling: dict[Tab, None] = {}
         self.recall = asyncio.Event()
         self.s = 0
         self.admit_until = float("-inf")
         self.stopping = False  # no new holds; what runs may settle
         self.dead = asyncio.Event()  # this incarnation will never be believed again
+        self._complained = float("-inf")
         self._idle: asyncio.Event | None = None
         self.void = False  # replayed: what still runs is no longer ours to charge
 
@@ -72,6 +74,15 @@ class Books:
         self.stopping = True
         self.dead.set()
 
+    def complain(self, error: JournalError) -> None:
+        """The journal does not do what it must: said once a minute. What the disk has forgotten ends the incarnation."""
+        now = self.clock.boot()
+        if now - self._complained >= COMPLAIN_EVERY_S:
+            self._complained = now
+            log.error("the journal: %s", error)
+        if self.journal.failed and not self.stopping:
+            self.die("its journal failed")
+
     async def ended(self, within: float) -> None:
         """Wait until no request runs, but not for longer than this."""
         if self.live:
@@ -93,8 +104,7 @@ class Books:
         try:
             self.journal.append(Settled(intent.request_id, settlement))
         except JournalError as error:
-            if not self.unwritten:
-                log.error("settlements wait in memory: %s", error)
+            self.complain(error)
             self.unwritten.append((tab, intent, settlement))
         else:
             tab.pending.append((intent, settlement))
@@ -102,7 +112,9 @@ class Books:
     def write_again(self) -> None:
         """Journal what it would not have before; `JournalError` if it still will not."""
         while self.undone:
-            self.journal.append(Done(self.undone[0]))
+            tab, s = self.undone[0]
+            self.journal.append(Done(s))
+            tab.done_upto = self.journal.size
             del self.undone[0]
         while self.unwritten:
             tab, intent, settlement = self.unwritten[0]
@@ -135,6 +147,7 @@ class Tab:
         "answered",
         "available",
         "away",
+        "done_upto",
         "entering",
         "exact",
         "frame",
@@ -184,6 +197,7 @@ class Tab:
         self.frame: Frame | None = None
         self.stored = False  # the frame's records and rollups are in the store
         self.sent_written_off: Nanos = 0
+        self.done_upto = 0  # where in the journal the `done` of its last frame ends
         # When it goes home.
         self.idle_looks = 0
         self.exact = False  # the account is poor: its lease goes home as soon as nothing runs on it
@@ -272,7 +286,7 @@ class Tab:
         if self.at_rest:
             # A close erases `seq`, by which a replay knows what was posted: the `done` lines must outlive it.
             self._books.write_again()
-            await self._books.journal.sync()
+            await self._books.journal.sync(self.done_upto)
         if self.at_rest:
             self._unsure = _Unsure("close", self.ver, self.amount, self.seq)
             self.away, self.usable = self.amount, False
@@ -319,5 +333,7 @@ class Tab:
         self._books.metrics.posted(len(frame.items), self.sent_written_off)
         try:
             self._books.journal.append(Done(frame.s))
-        except JournalError:
-            self._books.undone.append(frame.s)
+        except JournalError as error:
+            self._books.complain(error)
+            self._books.undone.append((self, frame.s))
+        self.done_upto = self._books.journal.size

@@ -7,6 +7,7 @@ gateway is given; it moves no money itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -117,15 +118,7 @@ class Ledger:
         """
         self._lock = _lock(self._settings.journal)
         try:
-            deadline = asyncio.get_running_loop().time() + self._settings.start_within
-            while True:
-                try:
-                    await self._begin()
-                    break
-                except StoreUnavailable:
-                    if asyncio.get_running_loop().time() >= deadline:
-                        raise
-                await asyncio.sleep(RETRY_S)
+            await self._begin()
         except BaseException:
             self._unlock()
             raise
@@ -133,32 +126,52 @@ class Ledger:
 
     async def _begin(self) -> None:
         """A new incarnation, from its name to its first hold."""
-        old = sorted(path.name for path in self._settings.journal.iterdir() if _INC.fullmatch(path.name))
+        settings = self._settings
+        old = sorted(path.name for path in settings.journal.iterdir() if _INC.fullmatch(path.name))
         inc = new_inc()
-        journal = await Journal.create(inc, self._settings, self._metrics)
-        books = Books(inc, self._store, journal, self._settings, self._clock, self._metrics)
-        settings, watch = self._settings, Watch(books)
-        self._tasks = []
+        journal = await Journal.create(inc, settings, self._metrics)
+        books = Books(inc, self._store, journal, settings, self._clock, self._metrics)
+        books.stopping = True  # it beats from now on, and gives no holds yet
+        recovery = Recovery(inc, self._store, settings, self._clock, self._metrics)
+        until = asyncio.get_running_loop().time() + settings.start_within
         try:
-            async with patience(settings.store_patience):
-                await self._store.node_start(inc, self._name)
-            await beat(books)
-            books.stopping = True  # beating, but not giving holds yet
-            self._keep(settings.beat_every, lambda: beat(books), "beat")
-            await Recovery(inc, self._store, settings, self._clock, self._metrics).all(old)
+            await self._insist(lambda: self._enter(books), until)
+            self._keep(settings.beat_every, lambda: beat(books), "beat", books)
+            await self._insist(lambda: recovery.all(old), until)
             if books.dead.is_set():
                 raise StoreUnavailable("called dead while recovering")
         except BaseException:
             await self._halt()
             journal.drop()
+            with contextlib.suppress(StoreUnavailable):
+                await recovery.retire(inc)
             raise
         books.stopping = False
         self._books = books
+        watch = Watch(books)
         self._keep(settings.post_every, lambda: post_round(books), "post", books)
         self._keep(settings.want_look, lambda: return_round(books), "return", books)
         self._keep(settings.beat_every, watch.look, "watch", books)
         self._keep(settings.sweep_every, lambda: self._sweep(books, watch), "sweep", books)
         self._tasks.append(self._spawn(self._recall(books), "recall", books))
+
+    async def _enter(self, books: Books) -> None:
+        """In the store and alive. A `node_start` that got no answer may be sent again: the name is only ours."""
+        async with patience(self._settings.store_patience):
+            await self._store.node_start(books.inc, self._name)
+        await beat(books)
+
+    async def _insist(self, step: Callable[[], Awaitable[None]], until: float) -> None:
+        """Do it again while the store does not answer, until it is too late."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await step()
+            except StoreUnavailable:
+                self._unanswered()
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
     async def _sweep(self, books: Books, watch: Watch) -> None:
         await take_over(books)
@@ -170,7 +183,6 @@ class Ledger:
             await books.recall.wait()
             try:
                 await recall_round(books)
-                self._answered()
             except StoreUnavailable:
                 self._unanswered()
             if not books.recalling:
@@ -191,21 +203,22 @@ class Ledger:
         if self._supervisor is not None:
             await _cancel([self._supervisor])
         await self._halt()
-        try:
+        ended = False
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.stop_within):
-                while True:
-                    if await self._wound_up(books):
-                        break
-                    await asyncio.sleep(RETRY_S)
-        except TimeoutError:
+                while not ended and not books.dead.is_set():  # a dead one is only ended by a replay
+                    ended = await self._wound_up(books)
+                    if not ended:
+                        await asyncio.sleep(RETRY_S)
+        books.journal.drop()
+        if not ended:
             log.warning("incarnation %s could not be ended: the next start replays its journal", books.inc)
-            books.journal.drop()
         self._unlock()
 
     async def _wound_up(self, books: Books) -> bool:
         """One try to end an incarnation; False to try again."""
         try:
-            if not books.dead.is_set() and not books.journal.failed:
+            if not books.journal.failed:
                 await post_round(books)
                 for tab in list(books.tabs.values()):
                     async with patience(self._settings.store_patience), tab.lock:
@@ -213,8 +226,6 @@ class Ledger:
                 if not all(tab.at_rest and tab.seq is None for tab in books.tabs.values()):
                     return False
                 await books.journal.close()
-            if books.dead.is_set():
-                raise TimeoutError  # only a replay may end it
             await Recovery(books.inc, self._store, self._settings, self._clock, self._metrics).retire(books.inc)
         except (StoreUnavailable, JournalError):
             return False
@@ -243,7 +254,7 @@ class Ledger:
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 
-    def _keep(self, seconds: float, step: Callable[[], Awaitable[None]], name: str, books: Books | None = None) -> None:
+    def _keep(self, seconds: float, step: Callable[[], Awaitable[None]], name: str, books: Books) -> None:
         """Do a step every so many seconds; no answer from the store is counted, and the step is done again."""
 
         async def run() -> None:
@@ -251,11 +262,13 @@ class Ledger:
                 await asyncio.sleep(seconds)
                 try:
                     await step()
-                    self._answered()
+                    if name == "beat" and self._silent:  # the one step that always asks the store
+                        self._silent = False
+                        log.warning("the store answers again")
                 except StoreUnavailable:
                     self._unanswered()
                 except JournalError as error:
-                    log.error("the journal does not take what it must: %s", error)
+                    books.complain(error)
 
         self._tasks.append(self._spawn(run(), name, books))
 
@@ -280,11 +293,6 @@ class Ledger:
         if not self._silent:
             self._silent = True
             log.warning("the store does not answer")
-
-    def _answered(self) -> None:
-        if self._silent:
-            self._silent = False
-            log.warning("the store answers again")
 
     def _open_books(self) -> Books:
         if self._books is None:

@@ -23,18 +23,21 @@ RESENDS: Final = 4
 
 
 async def post_round(books: Books) -> None:
-    """Post what is pending now: one frame of each account. Raises `StoreUnavailable` or `JournalError`; call it again."""
+    """Post what is pending now. Raises `StoreUnavailable` or `JournalError`; call it again."""
     books.write_again()
-    waiting = [tab for tab in books.dirty if tab.pending or tab.frame is not None]
-    for tab in [tab for tab in books.dirty if not tab.unposted and not tab.pending and tab.frame is None]:
+    for tab in [tab for tab in books.dirty if not (tab.unposted or tab.pending or tab.frame)]:
         del books.dirty[tab]
-    for batch in _batches(waiting):
-        async with _locked(books, batch):
-            await _post(books, batch)
-        for tab in batch:
-            if tab.exact and tab.at_rest and tab.usable:
-                async with _locked(books, (tab,)):
-                    await tab.go_home()
+    waiting = list(books.dirty)
+    while waiting and not books.dead.is_set():
+        for batch in _batches(waiting):
+            async with _locked(books, batch):
+                await _post(books, batch)
+            for tab in batch:
+                if tab.exact and tab.at_rest and tab.usable:
+                    async with _locked(books, (tab,)):
+                        await tab.go_home()
+        # More than a frame has gathered: go on, or a busy account would be posted ever later.
+        waiting = [tab for tab in waiting if len(tab.pending) >= FRAME_MAX and tab.frame is None]
 
 
 def _batches(tabs: Iterable[Tab]) -> list[list[Tab]]:
