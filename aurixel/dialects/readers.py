@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from aurixel.dialects.sse import EventSplitter, completed
+from aurixel.dialects.sse import Event, EventSplitter, completed
 from aurixel.errors import ProviderError
 from aurixel.values import Usage
 
@@ -118,7 +118,7 @@ class EventReader:
     def close(self) -> bytes:
         """See `StreamReader`. A last event that only lacks its blank line gets it."""
         out, rest = b"", self._splitter.rest()
-        if rest.strip() and not self.done:
+        if not self.done and Event(rest).data:
             try:
                 out = self._event(completed(rest))
             except ProviderError as error:

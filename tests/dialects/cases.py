@@ -1,0 +1,100 @@
+"""Reads tests/golden/<dialect>/<case>/ and plays a stream into a reader; it judges nothing.
+
+A case holds what the upstream sends (`upstream.sse` or `reply.json`), what the client gets where that differs
+(`client.sse`), and `case.json`: `request` fields beside the smallest request, `usage` as reported (absent: none),
+`estimate` where usage is to be guessed (50 input tokens), `measured`, `output_bytes`, `started`, `error` (a code),
+`end` ("close" where only the end of the connection ends it), and for the SDKs `text`, `tools`, `blocks`, `finish`,
+`sdk_usage` (input and output as the SDK shows them).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aurixel.dialects import AnthropicMessages, OpenAIChat
+from aurixel.errors import ProviderError
+from aurixel.plugin.contracts import Dialect, ParsedRequest, StreamReader
+from aurixel.values import Usage
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), AnthropicMessages())}
+INPUT_TOKENS = 50
+
+
+@dataclass
+class Case:
+    dialect: Dialect
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def upstream(self) -> bytes:
+        return (self.folder / "upstream.sse").read_bytes()
+
+    @property
+    def client(self) -> bytes:
+        changed = self.folder / "client.sse"
+        return changed.read_bytes() if changed.exists() else self.upstream
+
+    @property
+    def reply(self) -> bytes:
+        return (self.folder / "reply.json").read_bytes()
+
+    def request(self, *, stream: bool) -> ParsedRequest:
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream, "max_tokens": 4096}
+        return self.dialect.parse_request(json.dumps({**body, **self.meta.get("request", {})}).encode(), {})
+
+
+def cases(kind: str, dialect: str = "*") -> list[Case]:
+    """The cases that have a file of this name."""
+    found = [
+        Case(DIALECTS[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
+        for path in sorted(GOLDEN.glob(f"{dialect}/*/{kind}"))
+        if path.parent.parent.name in DIALECTS
+    ]
+    assert found
+    return found
+
+
+def name_of(case: Case) -> str:
+    return f"{case.dialect.name}-{case.folder.name}"
+
+
+@dataclass
+class Played:
+    """What a client got and what the meter saw. `error` is the code the reader ended with; "" for none."""
+
+    out: bytes
+    error: str
+    done: bool
+    started: bool
+    usage: Usage | None
+    estimate: Usage
+    output_bytes: int
+
+
+def play(reader: StreamReader, chunks: Iterable[bytes]) -> Played:
+    out, error = [], ""
+    try:
+        for chunk in chunks:
+            out.append(reader.feed(chunk))
+            if reader.done:
+                break
+        else:
+            out.append(reader.close())
+    except ProviderError as fault:
+        error = fault.code
+        out.append(reader.pending_out)
+    return Played(
+        out=b"".join(out),
+        error=error,
+        done=reader.done,
+        started=reader.started,
+        usage=reader.usage,
+        estimate=reader.estimate(INPUT_TOKENS),
+        output_bytes=reader.output_bytes,
+    )

@@ -1,0 +1,74 @@
+"""Every golden stream, whole and cut at every place, and every golden reply: the same output, usage and end each time."""
+
+from __future__ import annotations
+
+import pytest
+
+from aurixel.errors import ProviderError
+from aurixel.values import Usage
+from tests.dialects.cases import INPUT_TOKENS, Case, Played, cases, name_of, play
+
+STREAMS = cases("upstream.sse")
+REPLIES = cases("reply.json")
+
+
+def expected(case: Case) -> Played:
+    meta = case.meta
+    usage = Usage(meta["usage"]) if "usage" in meta else None
+    guessed = "estimate" in meta
+    return Played(
+        out=case.client,
+        error=meta.get("error", ""),
+        done="error" not in meta,
+        started=meta.get("started", True),
+        usage=usage,
+        estimate=Usage(meta["estimate"], measured=meta.get("measured", False)) if guessed else Usage(meta["usage"]),
+        output_bytes=meta["output_bytes"],
+    )
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=name_of)
+def test_a_stream_read_at_once(case: Case) -> None:
+    reader = case.dialect.stream_reader(case.request(stream=True))
+    assert play(reader, [case.upstream]) == expected(case)
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=name_of)
+def test_a_stream_read_byte_by_byte(case: Case) -> None:
+    sent = case.upstream
+    reader = case.dialect.stream_reader(case.request(stream=True))
+    assert play(reader, [sent[at : at + 1] for at in range(len(sent))]) == expected(case)
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=name_of)
+def test_a_stream_cut_in_two_anywhere(case: Case) -> None:
+    sent, request, wanted = case.upstream, case.request(stream=True), expected(case)
+    for cut in range(1, len(sent)):
+        assert play(case.dialect.stream_reader(request), [sent[:cut], sent[cut:]]) == wanted, cut
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=name_of)
+def test_a_stream_that_breaks_off_anywhere(case: Case) -> None:
+    """The client got whole events and nothing else, and the meter counted what the client got: never more."""
+    sent, whole, request = case.upstream, case.client, case.request(stream=True)
+    ends = {case.meta.get("error"), "upstream_died", ""}
+    bytes_before, done_before = 0, False
+    for cut in range(len(sent)):
+        played = play(case.dialect.stream_reader(request), [sent[:cut]])
+        assert played.error in ends, cut
+        # A last event whose blank line is missing may be completed; the rest is a beginning of the whole.
+        assert whole.startswith(played.out) or whole.startswith(played.out.rstrip(b"\r\n")), cut
+        assert bytes_before <= played.output_bytes <= case.meta["output_bytes"], cut
+        assert played.done >= done_before or played.error, cut
+        bytes_before, done_before = played.output_bytes, played.done
+
+
+@pytest.mark.parametrize("case", REPLIES, ids=name_of)
+def test_a_whole_reply(case: Case) -> None:
+    reader = case.dialect.reply_reader(case.request(stream=False), INPUT_TOKENS)
+    if code := case.meta.get("error"):
+        with pytest.raises(ProviderError) as caught:
+            reader.read(case.reply)
+        assert caught.value.code == code
+    else:
+        assert reader.read(case.reply) == Usage(case.meta["usage"], measured=case.meta.get("measured", True))
