@@ -189,13 +189,16 @@ class Call:
 
     async def send(self, data: bytes) -> None:
         """Write, and let the bytes leave before anything else is written. `ClientLeft` if nobody is there."""
-        link = self._link
-        if link.transport.is_closing() or link.lost:
-            raise ClientLeft
-        link.transport.write(data)
+        self.write(data)
         for _ in range(2):  # the loop sends at the end of a turn; a client on this loop reads in the next
             await asyncio.sleep(0)
-        await link.writable.wait()
+        await self._link.writable.wait()
+
+    def write(self, data: bytes) -> None:
+        """Write, and go on at once: what follows may reach the client together with it. `ClientLeft` as in `send`."""
+        if self._link.transport.is_closing() or self._link.lost:
+            raise ClientLeft
+        self._link.transport.write(data)
 
     async def gone(self) -> None:
         """Wait until the client has left: closed, reset, or closed its sending side."""

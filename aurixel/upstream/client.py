@@ -167,6 +167,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._upstream.metrics.first_byte(self._watch.head_came())
         if link is None or not 200 <= response.status <= 599:
             return "upstream_invalid"
+        link.reads(response.content)
         return open_reply(response, link, self._watch) or "upstream_invalid"
 
     def _broke_off(self) -> Code:

@@ -27,26 +27,50 @@ _JOIN_BELOW: Final = 64 * 1024  # a body up to this is sent as one piece
 
 
 class Link(ResponseHandler):
-    """A connection that remembers: how often it served, whether the peer spoke since it last rested, how it ended."""
+    """A connection that remembers: how often it served, whether the peer spoke in the present service or between two,
+    how it ended. It also fails a body whose framing is garbage, which aiohttp would leave waiting."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.uses = 0
         self.heard = False
+        self.unasked = False
         self.broken = False
+        self._serves = False
+        self._body: aiohttp.StreamReader | None = None
+
+    def serve(self) -> None:
+        """A request goes out next."""
+        self.uses += 1
+        self.heard = False
+        self._body = None
+        self._serves = True
+
+    def rest(self) -> None:
+        """The answer has come: back to the pool, or to be closed."""
+        self._serves = False
+
+    def reads(self, body: aiohttp.StreamReader) -> None:
+        """The head is here, and this is its body."""
+        self._body = body
+        if (error := self.exception()) is not None:
+            self.set_exception(error)
 
     def data_received(self, data: bytes) -> None:
         if data:  # aiohttp calls this without any, when its reader makes room
             self.heard = True
+            self.unasked |= not self._serves
         super().data_received(data)
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        super().set_exception(exc)
+        body = self._body
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(exc)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.broken = exc is not None
         super().connection_lost(exc)
-
-    def rest(self) -> None:
-        """It served, and goes back to the pool (or is closed)."""
-        self.heard = False
 
 
 class Caller(Protocol):
@@ -81,11 +105,11 @@ class Connector(aiohttp.TCPConnector):
             connection = await super().connect(req, traces, timeout)
             link = connection.protocol
             assert isinstance(link, Link)
-            if not (link.heard or link.should_close):
+            if not (link.unasked or link.should_close):
                 break
             connection.close()
         connection.add_callback(link.rest)
-        link.uses += 1
+        link.serve()
         caller.connected(connection, link)
         return connection
 
