@@ -43,10 +43,13 @@ from aurixel.plugin.hookspecs import PROJECT, hookimpl
 from aurixel.plugin.wire import (
     BaseUrl,
     HeaderName,
+    HeaderSecret,
+    HeaderSettings,
     HeaderValue,
     UrlPath,
     pick_query,
     retry_after,
+    revealed,
     shows_credential,
 )
 from aurixel.values import Nanos, Outcome, Principal, RequestFacts, Secret, Usage
@@ -65,6 +68,8 @@ __all__ = [
     "Dialect",
     "ErrorReply",
     "HeaderName",
+    "HeaderSecret",
+    "HeaderSettings",
     "HeaderValue",
     "Headers",
     "Host",
@@ -98,5 +103,6 @@ __all__ = [
     "hookimpl",
     "pick_query",
     "retry_after",
+    "revealed",
     "shows_credential",
 ]

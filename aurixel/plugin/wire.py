@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 
 # The longest wait we pass on: one of the official SDKs gives up at once above two minutes.
 LONGEST_WAIT: Final = 120.0
@@ -84,9 +84,14 @@ def _header_name(text: str) -> str:
     return name
 
 
+def _header_secret(secret: SecretStr) -> SecretStr:
+    _header_value(secret.get_secret_value())
+    return secret
+
+
 def _header_value(text: str) -> str:
     if not re.fullmatch(r"[\x20-\x7e]*", text):
-        raise ValueError("must be printable ASCII")
+        raise ValueError("must be printable ASCII, on one line")
     return text
 
 
@@ -95,3 +100,12 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 UrlPath = Annotated[str, AfterValidator(_path)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
+# A credential that is sent in a header; a line end at its end, as files have one, is caught here.
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
+# Headers to add, by name. Any of them may be a credential, so none is shown.
+HeaderSettings = dict[HeaderName, HeaderSecret]
+
+
+def revealed(headers: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Headers of the settings, ready to be sent."""
+    return {name: text.get_secret_value() for name, text in headers.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
@@ -12,6 +12,8 @@ from aurixel.registry.loading import nearest
 from aurixel.values import Secret
 
 M = TypeVar("M", bound=BaseModel)
+
+_NO_SECRET: Final = "is no secret, and env: is for secrets; the environment can set it as AURIXEL_UPSTREAMS__NAME__SETTING"
 
 
 def read_settings(model: type[M], values: Mapping[str, Any], place: str) -> M:
@@ -22,15 +24,32 @@ def read_settings(model: type[M], values: Mapping[str, Any], place: str) -> M:
             have = ", ".join(sorted(known)) or "none"
             raise ConfigError(f"unknown setting '{key}'", place=place, mend=nearest(key, known, f"there are: {have}"))
     try:
-        return model.model_validate({key: _plain(value) for key, value in values.items()})
+        return model.model_validate(_wrapped(values))
     except ValidationError as error:
-        raise ConfigError(_words(error), place=place, mend="see the plugin's README") from None
+        raise ConfigError(_words(error, values), place=place, mend="the plugin's README has its settings") from None
 
 
-def _plain(value: Any) -> Any:
-    return SecretStr(value.reveal()) if isinstance(value, Secret) else value
+def _wrapped(value: Any) -> Any:
+    """Secrets in pydantic's own wrapping, however deep."""
+    if isinstance(value, Secret):
+        return SecretStr(value.reveal())
+    if isinstance(value, Mapping):
+        return {key: _wrapped(inner) for key, inner in value.items()}
+    return [_wrapped(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _words(error: ValidationError) -> str:
+def _words(error: ValidationError, values: Mapping[str, Any]) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}" for fault in faults)
+    words: dict[str, str] = {}  # of a union the first complaint will do
+    for fault in faults:
+        name = ".".join(str(part) for part in fault["loc"][:2]) or "settings"
+        words.setdefault(name, _NO_SECRET if isinstance(_at(values, fault["loc"]), Secret) else fault["msg"])
+    return "; ".join(f"{name}: {text}" for name, text in words.items())
+
+
+def _at(values: Any, loc: tuple[int | str, ...]) -> Any:
+    for part in loc:
+        if not isinstance(values, Mapping) or part not in values:
+            break
+        values = values[part]
+    return values

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
     Attempt,
     BaseUrl,
     Body,
     Classified,
-    HeaderName,
+    HeaderSecret,
+    HeaderSettings,
     HeaderValue,
     Host,
     Outgoing,
@@ -28,6 +29,7 @@ from aurixel.plugin import (
     classify_status,
     pick_query,
     retry_after,
+    revealed,
     shows_credential,
 )
 
@@ -53,13 +55,13 @@ class AnthropicSettings(PluginSettings):
 
     base_url: BaseUrl = "https://api.anthropic.com"
     path: UrlPath = "/v1/messages"
-    api_key: SecretStr | None = None
+    api_key: HeaderSecret | None = None
     # How the key is sent: as `x-api-key`, or as `Authorization: Bearer`.
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
     # The API version for clients that name none.
     version: HeaderValue = "2023-06-01"
     denied_betas: tuple[str, ...] = DENIED_BETAS
-    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    headers: HeaderSettings = Field(default_factory=dict)
 
 
 class _Error(msgspec.Struct):
@@ -89,7 +91,7 @@ class Anthropic:
         self._url = settings.base_url + settings.path
         self._version = ("anthropic-version", settings.version)
         self._denied = settings.denied_betas
-        own = {"content-type": "application/json", **settings.headers}
+        own = {"content-type": "application/json", **revealed(settings.headers)}
         if self._secret and settings.auth == "bearer":
             own["authorization"] = f"Bearer {self._secret}"
         elif self._secret:

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 from urllib.parse import urlencode
 
 import msgspec
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
     Attempt,
@@ -19,6 +19,8 @@ from aurixel.plugin import (
     Body,
     Classified,
     HeaderName,
+    HeaderSecret,
+    HeaderSettings,
     HeaderValue,
     Host,
     Outgoing,
@@ -26,6 +28,7 @@ from aurixel.plugin import (
     UrlPath,
     classify_status,
     retry_after,
+    revealed,
     shows_credential,
 )
 
@@ -49,13 +52,13 @@ class OpenAISettings(PluginSettings):
     """The block `[upstreams.NAME]` of an OpenAI-compatible vendor. Only what differs from OpenAI need be said."""
 
     base_url: BaseUrl = "https://api.openai.com/v1"
-    api_key: SecretStr | None = None
+    api_key: HeaderSecret | None = None
     # The header that carries the key, and the word before it ("" for none).
     key_header: HeaderName = "authorization"
     key_prefix: HeaderValue = "Bearer"
     organization: HeaderValue | None = None
     project: HeaderValue | None = None
-    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    headers: HeaderSettings = Field(default_factory=dict)
     # Sent with every request, such as an API version; the client's own query never goes on.
     query: dict[str, str] = Field(default_factory=dict)
     # Operation -> path below base_url.
@@ -135,7 +138,7 @@ class OpenAI:
 
 
 def _own_headers(settings: OpenAISettings, secret: str) -> tuple[tuple[str, str], ...]:
-    own = {"content-type": "application/json", **settings.headers}
+    own = {"content-type": "application/json", **revealed(settings.headers)}
     if settings.organization:
         own["openai-organization"] = settings.organization
     if settings.project:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aurixel.plugin import Attempt, ConfigError, Outgoing, Provider
+from aurixel.plugin import Attempt, ConfigError, Outgoing, Provider, Secret
 from aurixel.registry import Registry
 from aurixel.testing.host import PluginHost
 from aurixel.testing.provider_suite import ProviderSuite
@@ -73,7 +73,7 @@ def test_a_vendor_is_a_block_of_settings() -> None:
         key_prefix="",
         organization="org-1",
         project="proj-1",
-        headers={"X-Region": "eu", "user-agent": "ours"},
+        headers={"X-Region": "eu", "user-agent": "ours", "x-pass": Secret("from-the-environment")},
         query={"api-version": "1 2"},
         paths={"chat": "/deployments/m/chat"},
         output_limit_field="max_tokens",
@@ -84,6 +84,7 @@ def test_a_vendor_is_a_block_of_settings() -> None:
         "accept-language": "de",
         "content-type": "application/json",
         "x-region": "eu",
+        "x-pass": "from-the-environment",
         "user-agent": "ours",
         "openai-organization": "org-1",
         "openai-project": "proj-1",
@@ -117,6 +118,7 @@ def test_fields_are_dropped_and_renamed_and_the_rest_stays_as_written() -> None:
         {"paths": {"chta": "/x"}},
         {"output_limit_field": "max_length"},
         {"organization": "a\nb"},
+        {"api_key": "sk-key-with-a-line-end\n"},
     ],
 )
 def test_settings_that_would_fail_later_are_refused_now(settings: dict[str, Any]) -> None:
