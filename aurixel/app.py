@@ -76,7 +76,7 @@ class PluginHost:
 
 
 class App:
-    """One gateway process. `start` once, then `stop` once; `checks` are the policy checks in force."""
+    """One gateway process. `start` once, then `stop` once; `checks` (in force) and `ledger` are there once it started."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
@@ -84,6 +84,7 @@ class App:
         self.store = open_store(settings.store.url.reveal())
         self.catalogue = Catalogue(self.store, self.clock)
         self.checks: list[BoundCheck] = []
+        self.ledger: Ledger
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulse: asyncio.TimerHandle | None = None
@@ -134,7 +135,7 @@ class App:
         defer(upstream.close)
         requests = RequestMetrics(metrics, dialects=registry.dialects, upstreams=upstreams, endings=MATRIX)
         legs = Legs(upstream, requests, observers, clock)
-        ledger = Ledger(
+        self.ledger = ledger = Ledger(
             self.store, self._ledger_settings(), clock, socket.gethostname(), LedgerCounters(metrics), legs.interrupt_all
         )
         await ledger.start()

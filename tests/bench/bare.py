@@ -26,7 +26,9 @@ class Relay(RequestHandler):
     async def post(self) -> None:
         """One request."""
         headers = {"content-type": "application/json", "content-length": str(len(self.request.body))}
-        async with self._session.post(self._upstream + self.request.path, data=_once(self.request.body), headers=headers) as reply:
+        async with self._session.post(
+            self._upstream + self.request.path, data=_once(self.request.body), headers=headers
+        ) as reply:
             self.set_status(reply.status)
             self.set_header("content-type", reply.headers["content-type"])
             async for chunk in reply.content.iter_any():

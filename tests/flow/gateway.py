@@ -6,6 +6,7 @@ own, to be killed, see `tests.flow.process`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -72,7 +73,9 @@ output = "2.00"
 """
 
 
-def configure(folder: Path, *, store: str = "", upstreams: str = "", more: str = "", models: str = MODELS, prices: str = PRICES) -> Path:
+def configure(
+    folder: Path, *, store: str = "", upstreams: str = "", more: str = "", models: str = MODELS, prices: str = PRICES
+) -> Path:
     """Write a configuration into `folder` and return its file. `upstreams` and `more` are TOML."""
     (folder / "models.toml").write_text(models)
     (folder / "prices.toml").write_text(prices)
@@ -92,7 +95,7 @@ allow_demo = true
 url = "{store or f"sqlite:///{folder / 'aurixel.db'}"}"
 
 [ledger]
-journal = "{folder / 'journal'}"
+journal = "{folder / "journal"}"
 
 [plugins]
 enabled = ["openai", "anthropic", "demo", "limits"]
@@ -172,6 +175,16 @@ class Running:
         """Its usage records, posted so far, oldest first."""
         profile = await find_account(self.store, email)
         return [record async for record in usage_stream(self.store, profile.account)]
+
+    async def settled(self, email: str = "a@example.com", count: int = 1) -> list[UsageRecord]:
+        """Its records once there are `count`, and nothing is held any more (the poster takes a fraction of a second)."""
+        while len(records := await self.records(email)) < count or self.app.ledger.totals().open:
+            await asyncio.sleep(0.02)  # the deadline is the test's own
+        return records
+
+
+OPENAI_BODY = {"model": "gpt-test", "messages": [{"role": "user", "content": "Say hello to the world"}]}
+ANTHROPIC_BODY = {"model": "claude-test", "max_tokens": 100, "messages": [{"role": "user", "content": "Say hello"}]}
 
 
 @asynccontextmanager
