@@ -223,7 +223,11 @@ class _Replayer:
         frames = []
         seq = lease.seq if lease else None
         for frame, place in self._replay.frames.get(account, ()):
-            if frame.s in self._replay.done or (frame.prev is not None and seq is not None and frame.s <= seq):
+            if frame.s in self._replay.done:
+                continue
+            if frame.prev is not None and seq is not None and frame.s <= seq:
+                # Posted, and the answer was not written down: the close below erases the `seq` that says so.
+                self._journal.append(Done(frame.s))
                 continue
             if lease is None and frame.cost:
                 raise JournalError("a cost without a lease entry in the store", place=place)
