@@ -100,20 +100,17 @@ class HttpExchange:
         if self.started:
             raise RuntimeError("an answer starts once")
         length = next((value for name, value in headers if name == "content-length"), None)
-        extra = id_lines(self.head.request_id)
         bodiless = status in (204, 304) or self.head.method == "HEAD"
-        if length is None and not bodiless:
-            if self._http11:
-                self._chunked = True
-                extra += "transfer-encoding: chunked\r\n"
-            else:
-                self.keep = False
-        if not self.keep or not (self.body.complete or self.droppable):
-            self._closing = True
+        chunked = length is None and not bodiless and self._http11
+        closing = not (self.keep and (self.body.complete or self.droppable) and (chunked or bodiless or length is not None))
+        extra = id_lines(self.head.request_id)
+        if chunked:
+            extra += "transfer-encoding: chunked\r\n"
+        if closing:
             extra += "connection: close\r\n"
         self._head_bytes = reply_head(status, headers, extra)
         self._left = 0 if bodiless else int(length) if length is not None else None
-        self.started = True
+        self._chunked, self._closing, self.started = chunked, closing, True
 
     async def write(self, data: bytes) -> None:
         """See the protocol."""
@@ -144,7 +141,7 @@ class HttpExchange:
             self._release()
         else:
             self.body.fail(ClientGone())
-            self._stream.phase, self._stream.since = Phase.LINGER, self._stream.io_loop.time()
+            self._stream.phase, self._stream.since = Phase.LINGER, self._stream.now()
 
     def abort(self) -> None:
         """See the protocol."""

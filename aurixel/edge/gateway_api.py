@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from tornado.web import Application, HTTPError
 
-from aurixel.dialects import anthropic_family, openai_family
+from aurixel.dialects import model_card, models_list
 from aurixel.edge.handlers import Page, application
 from aurixel.edge.request import Heads
 from aurixel.edge.routes import Routes
@@ -54,7 +54,7 @@ class _GatewayPage(Page):
 
     async def prepare(self) -> None:
         if self.request.method not in ("GET", "HEAD"):
-            raise _wrong_method()
+            raise self.wrong_method()
         ticket = self.desk.service.admit(self._route(), self.caller)
         if isinstance(ticket, Awaitable):
             await ticket
@@ -69,7 +69,9 @@ class _GatewayPage(Page):
         """Any error, in the caller's family."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, HTTPError):
-            error = _wrong_method() if error.status_code == 405 else ClientError("invalid_request", "The request is not valid.")
+            error = (
+                self.wrong_method() if error.status_code == 405 else ClientError("invalid_request", "The request is not valid.")
+            )
         elif not isinstance(error, RequestError):
             error = GatewayError("internal_error", "An internal error happened.")
         reply = self.desk.service.render_error(self._route(), error, self.caller.request_id)
@@ -78,6 +80,10 @@ class _GatewayPage(Page):
             self.set_header(name, value)
         self._name()
         self.finish(reply.body)
+
+    def wrong_method(self) -> ClientError:
+        """What a page says to a method that it has not."""
+        return ClientError("method_not_allowed", "This path takes GET, HEAD.", headers=(("allow", "GET, HEAD"),))
 
     def answer(self, body: bytes) -> None:
         """A JSON reply."""
@@ -99,31 +105,25 @@ class _GatewayPage(Page):
 
 class _ModelList(_GatewayPage):
     async def get(self) -> None:
-        cards = self.desk.models()
-        if self.family == anthropic_family.FAMILY:
-            self.answer(anthropic_family.models_list(cards, self.caller.query))
-        else:
-            self.answer(openai_family.models_list(cards))
+        self.answer(models_list(self.family, self.desk.models(), self.caller.query))
 
 
 class _Model(_GatewayPage):
     async def get(self) -> None:
-        family = anthropic_family if self.family == anthropic_family.FAMILY else openai_family
         try:
             wanted = unquote_to_bytes(self.caller.path[len(_MODELS) + 1 :]).decode()
         except UnicodeDecodeError:
             wanted = ""
         for card in self.desk.models():
             if card.id == wanted:
-                self.answer(family.model_card(card))
+                self.answer(model_card(self.family, card))
                 return
         raise ClientError("model_not_found", "There is no such model.")
 
 
 class _Nobody(_GatewayPage):
     async def prepare(self) -> None:
-        raise ClientError("not_found", "There is nothing at this path.")
+        raise self.wrong_method()
 
-
-def _wrong_method() -> ClientError:
-    return ClientError("method_not_allowed", "This path takes GET, HEAD.", headers=(("allow", "GET, HEAD"),))
+    def wrong_method(self) -> ClientError:
+        return ClientError("not_found", "There is nothing at this path.")

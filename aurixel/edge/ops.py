@@ -13,11 +13,10 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError
 
 from aurixel.edge.handlers import Page, application
-from aurixel.edge.listen import parse_listen
+from aurixel.edge.listen import bind, parse_listen
 from aurixel.edge.server import silence_tornado
 
 # None: fine; a word: what is missing. An exception is told by its type.
@@ -38,7 +37,7 @@ class Ops:
         """Accept connections. `ConfigError` for what is no address, `OSError` where it cannot be had."""
         host, port = parse_listen(listen, place="server.ops_listen")
         silence_tornado()
-        sockets = bind_sockets(port, host)
+        sockets = bind(host, port)
         self._server.add_sockets(sockets)
         self.ports = tuple(sock.getsockname()[1] for sock in sockets)
 

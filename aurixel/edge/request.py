@@ -98,7 +98,7 @@ class IncomingRequest(HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         """Judge the request; a future where its body must wait for the verdict."""
         host, stream = self._host, self._stream
-        stream.phase, stream.since = Phase.BODY, stream.io_loop.time()
+        stream.phase, stream.since = Phase.BODY, stream.now()
         method, target, version = cast(RequestStartLine, start_line)
         self._head = head = host.heads.read(method, target, headers, stream.peer)
         length = self._length(head.headers, version)

@@ -13,10 +13,9 @@ from typing import Any, cast
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
-from tornado.netutil import bind_sockets
 
 from aurixel.edge.limits import Limits
-from aurixel.edge.listen import parse_listen
+from aurixel.edge.listen import bind, parse_listen
 from aurixel.edge.proxies import plain
 from aurixel.edge.request import Heads, IncomingRequest
 from aurixel.edge.routes import Routes
@@ -25,7 +24,6 @@ from aurixel.gateway.exchange import Service
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 1024
 _ACCEPTS = 64  # in one turn of the loop
 _ACCEPT_PAUSE = 1.0  # seconds, when the system has no socket left for us
 _NO_LIMIT = 2**62  # Tornado would answer a bare 400; the limits are ours
@@ -66,7 +64,7 @@ class Edge(HTTPServerConnectionDelegate):
         host, port = parse_listen(listen)
         silence_tornado()
         self._loop = asyncio.get_running_loop()
-        self._sockets = bind_sockets(port, host, backlog=_BACKLOG, reuse_port=reuse_port)
+        self._sockets = bind(host, port, reuse_port=reuse_port)
         self.ports = tuple(sock.getsockname()[1] for sock in self._sockets)
         for sock in self._sockets:
             self._listen(sock)
@@ -79,7 +77,8 @@ class Edge(HTTPServerConnectionDelegate):
         after as many again what still runs is cancelled. It returns when nothing is left.
         """
         self.draining = True
-        for sock in self._sockets:
+        while self._sockets:
+            sock = self._sockets.pop()
             self._loop.remove_reader(sock.fileno())
             sock.close()
         for occupant in self._occupants():
@@ -126,7 +125,7 @@ class Edge(HTTPServerConnectionDelegate):
         """A connection is ready for its next request."""
         connection = cast(HTTP1Connection, request_conn)
         stream = cast(ClientStream, connection.stream)
-        stream.phase, stream.since = Phase.IDLE, self._loop.time()
+        stream.await_request()
         stream.occupant = request = IncomingRequest(self, server_conn, connection)
         if self._quiet is not None:
             self._look_quiet()

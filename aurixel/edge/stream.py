@@ -5,6 +5,7 @@ It keeps the times; it judges nothing (`server.py` does) and knows no HTTP but t
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import socket
 from typing import Any, Protocol
@@ -49,17 +50,23 @@ class Occupant(Protocol):
 
 class ClientStream(IOStream):
     """`phase` and `since` say what is waited for; `sent` counts the bytes the client took, and `moved` is when it last
-    took some or owed nothing. Times are the loop's."""
+    took some or owed nothing. Times are those of `now`, the running loop's: Tornado's own loop
+    tells the wall clock."""
 
     def __init__(self, sock: socket.socket, peer: str, *, chunk_bytes: int, buffer_bytes: int) -> None:
         super().__init__(sock, max_buffer_size=buffer_bytes, read_chunk_size=chunk_bytes)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer = peer
         self.phase = Phase.IDLE
-        self.since = self.io_loop.time()
+        self.now = asyncio.get_running_loop().time
+        self.since = self.now()
         self.sent = self.sent_seen = 0
         self.moved = self.since
         self.occupant: Occupant | None = None
+
+    def await_request(self) -> None:
+        """The connection is ready for its next request, part of which may have come already."""
+        self.phase, self.since = Phase.HEADERS if self._read_buffer_size else Phase.IDLE, self.now()
 
     def set_nodelay(self, value: bool) -> None:
         """It always is: an event must not wait for the acknowledgement of the one before."""
@@ -68,7 +75,7 @@ class ClientStream(IOStream):
         """As Tornado has it; the first byte of a request starts its clock."""
         count = super().read_from_fd(buf)
         if count and self.phase is Phase.IDLE:
-            self.phase, self.since = Phase.HEADERS, self.io_loop.time()
+            self.phase, self.since = Phase.HEADERS, self.now()
         return count
 
     def write_to_fd(self, data: memoryview) -> int:

@@ -13,6 +13,12 @@ _REASONS: Final = {status.value: status.phrase for status in HTTPStatus} | {529:
 _LINES: Final = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 
 
+# The names nobody else may set: they frame the message, or say whose it is.
+_OURS: Final = frozenset(
+    {"connection", "date", "keep-alive", "request-id", "trailer", "transfer-encoding", "upgrade", "x-request-id"}
+)
+
+
 def new_request_id() -> str:
     """96 random bits, readable in a log: `req_` and 24 hex digits."""
     return "req_" + os.urandom(12).hex()
@@ -21,14 +27,16 @@ def new_request_id() -> str:
 def reply_head(status: int, headers: Sequence[tuple[str, str]], extra: str) -> bytes:
     """Status line and headers with the blank line; `extra` is header lines as they go out.
 
-    `ValueError` for a header that would break the framing: what plugins and upstreams say is not trusted to be clean.
+    Of `headers` those that are the edge's own are left out. `ValueError` for one that would break the framing: what
+    plugins and upstreams say is not trusted to be clean.
     """
     parts = [_LINES.get(status) or f"HTTP/1.1 {status} \r\n", _date.line()]
     for name, value in headers:
-        parts.append(f"{name}: {value}\r\n")
+        if name not in _OURS:
+            parts.append(f"{name}: {value}\r\n")
+    lines = len(parts) + extra.count("\n") + 1
     parts += (extra, "\r\n")
     text = "".join(parts)
-    lines = len(headers) + extra.count("\n") + 3
     if text.count("\n") != lines or text.count("\r") != lines:
         raise ValueError("a reply header contains a line break")
     return text.encode("latin-1")

@@ -56,7 +56,9 @@ class Exchange(Protocol):
         """Whether the client has left."""
 
     def on_gone(self, call: Callable[[], object] | None) -> None:
-        """Call `call()` once as soon as the client has left (at once, if it has); replaces an earlier call; None clears."""
+        """Call `call()` once as soon as the client has left (at once, if it has); replaces an earlier call; None clears.
+
+        A `write` that finds the client gone raises instead, and the call is not made: nobody is told twice."""
 
     def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """Send the status line and headers (buffered until the first write). Content-Length, if any, is among them;
