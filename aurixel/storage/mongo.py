@@ -10,6 +10,7 @@ changes.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -115,20 +116,22 @@ class MongoStore:
     async def open(self) -> None:
         """Connect and ensure the indexes. `ConfigError` for a URL, credentials or a database that cannot be used."""
         try:
-            client: AsyncIOMotorClient[_Doc] = AsyncIOMotorClient(
-                self._url,
-                io_loop=asyncio.get_running_loop(),
-                appname="aurixel",
-                retryWrites=False,
-                event_listeners=list(self._listeners),
-                **_TIMEOUTS,
-            )
-        except (ConfigurationError, InvalidURI, ValueError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # an option it does not know: a misspelt `tls` is no detail
+                client: AsyncIOMotorClient[_Doc] = AsyncIOMotorClient(
+                    self._url,
+                    io_loop=asyncio.get_running_loop(),
+                    appname="aurixel",
+                    retryWrites=False,
+                    event_listeners=list(self._listeners),
+                    **_TIMEOUTS,
+                )
+        except (ConfigurationError, InvalidURI, ValueError, UserWarning):
             # The driver's own words may quote a password.
             raise ConfigError(
                 "the MongoDB URL cannot be used",
                 place="store.url",
-                mend="write mongodb://USER:PASSWORD@HOST:PORT/DATABASE, the password percent-encoded",
+                mend="write mongodb://USER:PASSWORD@HOST:PORT/DATABASE?OPTIONS, the password percent-encoded",
             ) from None
         self._client = client
         self._database = client.get_default_database("aurixel").with_options(
@@ -394,8 +397,8 @@ class MongoStore:
         return None if doc is None else _node(doc)
 
     async def nodes(self, *states: NodeState) -> list[NodeDoc]:
-        docs = await self._found("nodes", {"state": {"$in": list(states)}} if states else {}, ["_id"])
-        return [_node(doc) for doc in docs]
+        docs = await self._found("nodes", {"state": {"$in": list(states)}} if states else {})
+        return sorted((_node(doc) for doc in docs), key=lambda node: node.inc)
 
     # --- usage, read back -------------------------------------------------------------------------------------------
 

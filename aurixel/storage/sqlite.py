@@ -130,7 +130,7 @@ class SqliteStore:
         return [account for (account,) in rows]
 
     async def accounts_wanted(self, inc: str) -> list[tuple[str, int]]:
-        sql = "SELECT id, want FROM leases JOIN accounts ON id = account WHERE inc = ? AND want > 0 ORDER BY id"
+        sql = "SELECT account, want FROM leases JOIN accounts ON id = account WHERE inc = ? AND want > 0 ORDER BY account"
         return [(account, want) for account, want in await self._rows(sql, inc)]
 
     async def account_want(self, account: str, ver: int) -> None:
@@ -327,8 +327,9 @@ class SqliteStore:
         return _struct(NodeDoc, rows[0]) if rows else None
 
     async def nodes(self, *states: NodeState) -> list[NodeDoc]:
-        rows = await self._rows(f"SELECT {_NODE} FROM nodes ORDER BY inc")
-        return [node for row in rows if (node := _struct(NodeDoc, row)).state in states or not states]
+        where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
+        rows = await self._rows(f"SELECT {_NODE} FROM nodes {where}", *states)
+        return sorted((_struct(NodeDoc, row) for row in rows), key=lambda node: node.inc)
 
     # --- usage, read back -------------------------------------------------------------------------------------------
 

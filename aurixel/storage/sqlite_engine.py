@@ -156,12 +156,15 @@ class Engine:
         connections: list[sqlite3.Connection] = []
         try:
             with _translated():
-                connections.append(self._connection())
-                self._migrate(connections[0])
-                for _ in range(_READERS):
-                    connections.append(self._connection())
-                    connections[-1].execute("PRAGMA query_only = ON")
-                    connections[-1].execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
+                connections.extend(self._connection() for _ in range(1 + _READERS))
+                with self._turn(connections[0], "BEGIN"):
+                    version = self._version(connections[0])  # before another program's file is touched
+                self._until_free(connections[0], "PRAGMA journal_mode = WAL")
+                if version < len(_migrations()):
+                    self._migrate(connections[0])
+                for reader in connections[1:]:
+                    reader.execute("PRAGMA query_only = ON")
+                connections[0].execute("PRAGMA busy_timeout = 0")  # see _until_free
         except BaseException as error:
             for connection in connections:
                 connection.close()
@@ -172,14 +175,9 @@ class Engine:
 
     def _connection(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=256
+            self._path, isolation_level=None, check_same_thread=False, timeout=self._patience, cached_statements=256
         )
-        try:
-            self._until_free(connection, "PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
+        connection.execute("PRAGMA synchronous = FULL")
         return connection
 
     def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
@@ -195,27 +193,29 @@ class Engine:
             time.sleep(_POLL_S * (0.5 + random.random()))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        known = sorted(MIGRATIONS.glob("[0-9]*.sql"))
-        newest = int(known[-1].name[:4])
-        if _pragma(connection, "user_version") == newest and _pragma(connection, "application_id") == _OURS:
-            return
+        known = _migrations()
         with self._turn(connection, "BEGIN EXCLUSIVE"):
-            version = _pragma(connection, "user_version")
-            empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-            if not empty and _pragma(connection, "application_id") != _OURS:
-                raise self._unusable("holds another program's data")
-            if version > newest:
-                raise ConfigError(
-                    f"the store is of schema {version}, this Aurixel knows up to {newest}",
-                    place=str(self._path),
-                    mend="use the version of Aurixel that wrote it, or a newer one",
-                    code="store_too_new",
-                )
-            for path in known[version:]:
+            for path in known[self._version(connection) :]:
                 for statement in _statements(path.read_text("utf-8")):
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_OURS}")
-            connection.execute(f"PRAGMA user_version = {newest}")
+            connection.execute(f"PRAGMA user_version = {len(known)}")
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The schema in the file, 0 for none yet; `ConfigError` where it is not ours or beyond us."""
+        version, newest = _pragma(connection, "user_version"), len(_migrations())
+        if _pragma(connection, "application_id") != _OURS:
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                raise self._unusable("holds another program's data")
+            return 0
+        if version > newest:
+            raise ConfigError(
+                f"the store is of schema {version}, this Aurixel knows up to {newest}",
+                place=str(self._path),
+                mend="use the version of Aurixel that wrote it, or a newer one",
+                code="store_too_new",
+            )
+        return version
 
     def _unusable(self, why: str) -> ConfigError:
         return ConfigError(f"the store's file {why}", place=str(self._path), mend="name another file in store.url")
@@ -257,6 +257,10 @@ def _translated() -> Iterator[None]:
         if code is None or code & 0xFF in _BUGS or code & 0xFF == sqlite3.SQLITE_NOTADB:
             raise
         raise StoreUnavailable(f"SQLite: {error.sqlite_errorname}") from None
+
+
+def _migrations() -> list[Path]:
+    return sorted(MIGRATIONS.glob("[0-9]*.sql"))
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

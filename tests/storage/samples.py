@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aurixel.storage import AccountDoc, KeyDoc, Movement, Post, RollupAdd, Store, UsageRecord
+from aurixel.storage import AccountDoc, CatalogueDoc, KeyDoc, Movement, Post, Profile, RollupAdd, Store, UsageRecord
 
 HOUR_MS = 3_600_000
 
@@ -73,3 +73,59 @@ async def read(store: Store, account: str = "a") -> AccountDoc:
     doc = await store.account_read(account)
     assert doc is not None
     return doc
+
+
+async def every_call(store: Store) -> None:
+    """Each method of `Store` but open and close, at least once, with arguments that reach what is there."""
+    doc = await leased(store)
+    await leased(store, "b")
+    await store.ping()
+    await store.account_want("a", doc.ver)
+    await store.account_read("a")
+    await store.accounts_wanted("n1")
+    await store.accounts_held("n1")
+    await store.accounts_read(["a", "b"])
+    await store.accounts_page("", 10)
+    await store.lease_draw("a", "n1", 1, 100)
+    await store.lease_return("a", "n1", 2, 50)
+    await store.post([record(), record("r2", cost=0)], [rollup(sums={"cost": 7, "tool_calls.x": 1})], [post()])
+    await store.lease_fence("a", "n1")
+    await store.lease_reclaim("a", "n1", 4, 443)
+    await store.lease_close("a", "n1", 5, 0, 6)
+    await store.movement_put(movement(2, "m2"))
+    await store.movement_find("a", "m2")
+    await store.movement_at("a", 2)
+    await store.movements_open(10)
+    await store.movements_page("a", 0, 10)
+    await store.movements_took("a")
+    await store.account_closing("b")
+    await store.account_remove("b")
+    await store.node_start("n1", "host")
+    await store.node_beat("n1", "")
+    await store.node_claim("n1", "n2")
+    await store.node_dead("n1", 1)
+    await store.node_abandon("n1")
+    await store.node_done("n1", "n2")
+    await store.node_read("n1")
+    await store.nodes()
+    await store.nodes("live", "dead")
+    await store.usage_read("a", "r1")
+    await store.usage_page("a", 1, "", 10)
+    await store.usage_lowest("a", "n1", 0)
+    await store.usage_cost("a")
+    await store.usage_cost("a", "n1", 0)
+    for by in ("model", "day", "key"):
+        await store.usage_sums("a", 1, by)  # type: ignore[arg-type]
+    await store.profile_new(Profile(account="a", email="A@example.org", status="active", created_ms=1))
+    await store.profile_read("a")
+    await store.profile_find("a@example.org")
+    await store.profiles_page("", 10)
+    await store.profile_status("a", "suspended")
+    await store.key_new(key(limits={"rpm": 1}))
+    await store.key_read("k1")
+    await store.keys_of("a")
+    await store.key_limits()
+    await store.key_revoke("k1", 5)
+    await store.catalogue_version()
+    await store.catalogue_put(CatalogueDoc(version=1, at_ms=1, author="ops", body=b"{}"))
+    await store.catalogue_read(1)
