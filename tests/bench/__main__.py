@@ -31,9 +31,8 @@ RELAY_CPU, OTHER_CPU = {0}, {1}
 @contextlib.contextmanager
 def child(module: str, *args: str, cpu: set[int]) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A process of ours that prints its port, pinned; ended on the way out."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(cpu)
-    )
+    process = subprocess.Popen([sys.executable, "-m", module, *args], stdout=subprocess.PIPE, text=True)
+    pin(cpu, process.pid)
     try:
         assert process.stdout is not None
         yield process, int(process.stdout.readline())
@@ -42,10 +41,10 @@ def child(module: str, *args: str, cpu: set[int]) -> Iterator[tuple[subprocess.P
         process.wait(30)
 
 
-def pin(cpu: set[int]) -> None:
-    """Keep this process on these cores, where the machine has them."""
+def pin(cpu: set[int], pid: int = 0) -> None:
+    """Keep a process (0: this one, and what it starts) on these cores, where the machine has them."""
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, cpu)
+        os.sched_setaffinity(pid, cpu)
 
 
 class Relay:
@@ -68,9 +67,7 @@ class Relay:
         """Run a load; what the generator saw, and the CPU seconds it took here."""
         before = self.cpu()
         command = [sys.executable, "-m", "tests.bench.load", scenario, str(self.port), self.key, str(count), str(connections)]
-        done = subprocess.run(
-            [*command, str(rate)], capture_output=True, text=True, timeout=300, preexec_fn=lambda: pin(OTHER_CPU), check=False
-        )
+        done = subprocess.run([*command, str(rate)], capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
             raise SystemExit(f"the load generator failed against {self.name}: {done.stderr[-2000:]}")
         return json.loads(done.stdout), self.cpu() - before
@@ -79,10 +76,9 @@ class Relay:
         """Bytes of memory for each of `count` open, silent streams."""
         command = [sys.executable, "-m", "tests.bench.load", "idle", str(self.port), self.key, str(count), str(count), "0"]
         before = self.rss()
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: pin(OTHER_CPU)
-        ) as process:
-            assert process.stdout is not None and process.stdin is not None
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
             if process.stdout.readline() != "open\n":
                 raise SystemExit(f"{count} streams did not open against {self.name}")
             after = self.rss()

@@ -36,7 +36,7 @@ class Relay(RequestHandler):
                 await self.flush()
 
 
-async def _once(body: bytes):  # type: ignore[no-untyped-def]  # noqa: ANN202
+async def _once(body: bytes):  # type: ignore[no-untyped-def]
     yield body
 
 

@@ -83,13 +83,9 @@ def gateway(folder: Path, upstream: int, cpu: set[int]) -> Iterator[Served]:
     command("credit", "grant", "bench@example.com", "100000.00", "--reason", "bench")
     key = json.loads(command("key", "create", "bench@example.com", "--rpm", "100000000", "--json"))["key"]
 
-    def pinned() -> None:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, cpu)
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aurixel", "serve"], env=env, stderr=subprocess.PIPE, text=True, preexec_fn=pinned
-    )
+    process = subprocess.Popen([sys.executable, "-m", "aurixel", "serve"], env=env, stderr=subprocess.PIPE, text=True)
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(process.pid, cpu)
     assert process.stderr is not None
     try:
         lines: list[str] = []

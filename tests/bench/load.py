@@ -47,6 +47,7 @@ class Client(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] | None = None
         self.arrivals: list[float] = []
+        self.answered = asyncio.Event()
         self._seen = b""
         self._left: int | None = None
 
@@ -78,6 +79,7 @@ class Client(asyncio.Protocol):
             head = self._seen[:end].lower()
             if not head.startswith(b"http/1.1 200"):
                 raise SystemExit(f"the relay answered {self._seen[:600]!r}")
+            self.answered.set()
             at = head.find(b"content-length: ")
             if at >= 0:
                 self._left = int(head[at + 16 :].split(b"\r\n", 1)[0]) - (len(self._seen) - end - 4)
@@ -146,8 +148,7 @@ async def hold_open(port: int, data: bytes, count: int) -> None:
     clients = [await connect(port) for _ in range(count)]
     for client in clients:
         client.ask(data)
-    while not all(len(client.arrivals) and client._left is not None for client in clients):
-        await asyncio.sleep(0.05)
+    await asyncio.gather(*(client.answered.wait() for client in clients))
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     for client in clients:
