@@ -84,7 +84,8 @@ def _lines(text: str) -> Mapping[KeyPath, int]:
             continue
         if header := _HEADER.match(line):
             table = _absolute(_names(tomllib.loads(line)), counts, opens_item=header[1] == "[[")
-            found.setdefault(table, start + 1)
+            for length in range(1, len(table) + 1):
+                found.setdefault(table[:length], start + 1)
             continue
         statement = line
         while (parsed := _parse(statement)) is None:

@@ -29,8 +29,14 @@ Edit = Callable[[dict[str, Any]], None]
 class _Overrides(EnvSettingsSource):
     """`AURIXEL_SECTION__KEY`, each as the text it is: what it must be is for the section to say."""
 
+    def __init__(self) -> None:
+        super().__init__(Settings)
+        # AURIXEL_STORE is the operator's own variable, whatever it is: an override has a section and a key.
+        self.env_vars = {name: value for name, value in self.env_vars.items() if "__" in name}
+
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        raise ValueError("left as text")
+        """Not as JSON: a key of digits only would become a number."""
+        return value
 
 
 def load(path: Path | None, *, needs: Collection[str] | None = None, edit: Edit | None = None) -> Settings:
@@ -42,7 +48,7 @@ def load(path: Path | None, *, needs: Collection[str] | None = None, edit: Edit 
     """
     file = read_toml(path) if path is not None else None
     faults = _unknown_sections()
-    values = _merge(file.data if file is not None else {}, _Overrides(Settings)())
+    values = _merge(file.data if file is not None else {}, _Overrides()())
     if edit is not None:
         edit(values)
     absent: list[KeyPath] = []
