@@ -1,0 +1,186 @@
+"""Pitfall 24 and the public promise: prompts, outputs, client keys, upstream keys and upstream error texts are in no file, log
+line, metric or header of ours, whatever happened to the request.
+
+Each marker goes in by one door only, so that a leak names its door. What a door may leave on purpose is said beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from aurixel.logs import Formatter
+from aurixel.testing import answers, scripted
+from aurixel.testing.scripted import ScriptedUpstream
+from tests.flow.gateway import Running, configure, running, upstream
+
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+PROMPT, SYSTEM, OUTPUT, TOOL, ERROR, HEADER, QUERY, FIELD, BROKEN = (
+    f"canary-{door}-7f3a9c51e2" for door in ("prompt", "system", "output", "tool", "error", "header", "query", "field", "broken")
+)
+MARKERS = (PROMPT, SYSTEM, OUTPUT, TOOL, ERROR, HEADER, QUERY, FIELD, BROKEN)
+
+
+class Everything(logging.Handler):
+    """All records of all loggers at every level, as they come and as our formatter writes them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self.formatters = (Formatter("json"), Formatter("text"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The formatters are the sink; the arguments of other libraries' debug records never reach one unformatted.
+        self.lines += [formatter.format(record) for formatter in self.formatters]
+        if record.name.startswith("aurixel"):
+            self.lines += [str(record.__dict__), repr(record.exc_info)]
+
+
+@pytest.fixture
+def log() -> Any:
+    handler, root = Everything(), logging.getLogger()
+    level, root.level = root.level, logging.DEBUG
+    root.addHandler(handler)
+    yield handler
+    root.removeHandler(handler)
+    root.level = level
+
+
+@pytest.fixture(params=["sqlite"])
+async def gw(request: pytest.FixtureRequest, tmp_path: Path, up: ScriptedUpstream) -> AsyncIterator[Running]:
+    upstreams = upstream("up", "openai", f"{up.url}/v1") + upstream("upa", "anthropic", up.url)
+    async with running(configure(tmp_path, upstreams=upstreams)) as gateway:
+        yield gateway
+
+
+def openai_body(**more: Any) -> dict[str, Any]:
+    tool = {"type": "function", "function": {"name": "look_up", "description": TOOL, "parameters": {"type": "object"}}}
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": PROMPT}]
+    return {"model": "gpt-test", "messages": messages, "tools": [tool], "user": FIELD, FIELD: FIELD} | more
+
+
+def anthropic_body(**more: Any) -> dict[str, Any]:
+    tool = {"name": "look_up", "description": TOOL, "input_schema": {"type": "object"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": PROMPT}]}]
+    body = {"model": "claude-test", "max_tokens": 100, "system": SYSTEM, "messages": messages, "tools": [tool]}
+    return body | {"metadata": {"user_id": FIELD}, FIELD: FIELD} | more
+
+
+async def test_nothing_that_passes_through_stays(
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path
+) -> None:
+    key = await gw.key()
+    headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER, "referer": HEADER}
+    replies: list[str] = []
+
+    async def ask(path: str, body: Any, **more: Any) -> int:
+        sent = {"data": body} if isinstance(body, bytes) else {"json": body}
+        url = f"{gw.url}{path}?canary={QUERY}"
+        try:
+            async with http.post(url, headers=headers | {"content-type": "application/json"} | more, **sent) as reply:
+                await reply.read()
+                replies.append(str(reply.headers))
+                return reply.status
+        except aiohttp.ClientError:
+            return 0
+
+    for path, body, reply, events, error in (
+        (
+            CHAT,
+            openai_body,
+            answers.openai_chat_reply(OUTPUT, answers.openai_chat_usage(20, 7)),
+            answers.openai_chat_events(f"{OUTPUT} and {OUTPUT}", answers.openai_chat_usage(20, 7)),
+            answers.openai_error(ERROR, code=ERROR),
+        ),
+        (
+            MESSAGES,
+            anthropic_body,
+            answers.anthropic_messages_reply(OUTPUT, answers.anthropic_messages_usage(20, 7)),
+            answers.anthropic_messages_events(f"{OUTPUT} and {OUTPUT}", answers.anthropic_messages_usage(20, 7)),
+            answers.anthropic_error(ERROR),
+        ),
+    ):
+        up.reply(json=reply, headers=[("x-request-id", ERROR), ("openai-organization", ERROR), ("set-cookie", ERROR)])
+        assert await ask(path, body()) == 200
+        up.stream(events)
+        assert await ask(path, body(stream=True)) == 200
+        for status in (400, 401, 403, 404, 429, 500):
+            up.reply(json=error, status=status)
+            assert await ask(path, body()) >= 400
+        up.on("*", scripted.event_stream(events[:4], end=False), scripted.reset)
+        await ask(path, body(stream=True))
+        up.stream([events[0], f'event: error\ndata: {{"type":"error","error":{{"message":"{ERROR}"}}}}\n\n'.encode()])
+        await ask(path, body(stream=True))
+        for garbage in (f"{{{ERROR}", f'{{"usage": "{ERROR}"}}', f'["{ERROR}"]'):
+            up.reply(body=garbage.encode(), headers=[("content-type", "application/json")])
+            assert await ask(path, body()) == 502
+        up.on("*", scripted.send(f"HTTP/1.1 {ERROR}\r\n{ERROR}\r\n\r\n".encode()), scripted.close)
+        assert await ask(path, body()) == 502
+        up.reply(json=reply)
+        for broken in (
+            f'{{"model": "{BROKEN}"',
+            f'{{"model": "{BROKEN}", "messages": []}}',
+            f'{{"model": "gpt-test", "messages": "{BROKEN}"}}',
+            f'{{"model": "gpt-test", "model": "{BROKEN}", "{BROKEN}": 1, "{BROKEN}": 2}}',
+            f'{{"model": "gpt-test", "max_tokens": "{BROKEN}"}}',
+            f'"{BROKEN}"',
+            f"{BROKEN}\xff",
+        ):
+            assert 400 <= await ask(path, broken.encode("latin-1")) < 500
+        assert await ask(path, body(), authorization=f"Bearer {BROKEN}") == 401
+        assert await ask(path, body(), authorization=f"Bearer ax-{'a' * 12}-{'b' * 32}{'c' * 6}") == 401
+        assert await ask(f"/v1/{BROKEN}", body()) == 404
+        assert await ask(path, body(model=BROKEN)) == 404
+        up.on("*", scripted.event_stream(events[:4], end=False), scripted.stall)
+        async with http.post(gw.url + path, json=body(stream=True), headers=headers) as leaving:
+            await leaving.content.readany()
+            leaving.close()
+        await up.disconnected()
+
+    # What went out: no client key, address, cookie or header that is not on the list; upstream keys only there.
+    for request in up.requests:
+        sent = str(request.pairs) + request.target
+        assert HEADER not in sent
+        assert key not in sent
+        assert "forwarded" not in sent.lower()
+    async with http.get(f"{gw.ops_url}/metrics") as metrics:
+        scraped = await metrics.text()
+    await gw.settled(count=2 * 14)
+    await gw.app.stop()
+    sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
+    sinks |= {str(path): path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()}
+    assert any("aurixel.db" in name for name in sinks)
+    secret = key.rpartition("-")[2]
+    for name, text in sinks.items():
+        for marker in (*MARKERS, secret, *(() if name.endswith("aurixel.toml") else ("sk-upstream",))):
+            assert marker not in text, f"{marker} is in {name}"
+
+
+async def test_a_bug_shows_a_request_id_and_nothing_else(
+    gw: Running,
+    up: ScriptedUpstream,
+    http: aiohttp.ClientSession,
+    log: Everything,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_logs: Any,
+) -> None:
+    """A bug cannot be caused on purpose: the one mock here. Its exception quotes the prompt, as exceptions do."""
+    expected_logs("aurixel.gateway", "bug in request req_.*ValueError", level=logging.ERROR, times=1)
+
+    def broken(*_: Any) -> int:
+        raise ValueError(PROMPT)
+
+    monkeypatch.setattr("aurixel.dialects.openai_chat.OpenAIChat.bound_input", broken)
+    key = await gw.key()
+    async with http.post(gw.url + CHAT, json=openai_body(), headers={"authorization": f"Bearer {key}"}) as reply:
+        assert reply.status == 500
+        text = await reply.text()
+        assert reply.headers["x-request-id"].startswith("req_")
+    assert PROMPT not in text
+    assert PROMPT not in "\n".join(log.lines)
+    assert (await gw.account()).spent == 0
