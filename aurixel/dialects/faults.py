@@ -8,7 +8,7 @@ from typing import Final
 from aurixel.errors import RequestError
 
 # Statuses that SDKs try again by themselves, where the same request will fail the same way.
-_HOPELESS: Final = frozenset({"credit_exhausted", "model_unpriced", "upstream_credentials", "internal_error"})
+_HOPELESS: Final = frozenset({"credit_exhausted", "model_unpriced", "upstream_credentials"})
 
 
 def status_of(error: RequestError) -> int:

@@ -28,7 +28,7 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
-from aurixel.dialects.openai_chat_replies import ChatReplyReader, ChatStreamReader
+from aurixel.dialects.openai_chat_replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
@@ -221,7 +221,7 @@ def _needs(fields: Fields) -> set[str]:
             elif modality != "text":
                 raise unpriced("modalities", "This modality")
     if given(fields, "web_search_options") is not None:
-        needs.add("tool_calls.web_search")
+        needs.add(WEB_SEARCH)
     if (raw := given(fields, "prompt_cache_options")) is not None:
         _cache_write(decode_field(_CACHE_OPTIONS, raw, "prompt_cache_options", "an object"), "prompt_cache_options", needs)
     return needs
@@ -247,7 +247,7 @@ def _read_messages(fields: Fields, media: Media, needs: set[str]) -> int:
         if isinstance(message.content, list):
             for part in message.content:
                 _read_part(part, media, needs)
-    media.open_ended = media.open_ended or "tool_calls.web_search" in needs
+    media.open_ended = media.open_ended or WEB_SEARCH in needs
     return len(messages)
 
 

@@ -6,6 +6,7 @@ events without data, with fields beside `data` and `event`, or without `choices`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,9 @@ from aurixel.dialects.readers import (
 from aurixel.dialects.sse import COMMENT, Event, make_event
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
-from aurixel.values import Usage
+from aurixel.values import NO_COUNTS, Usage
+
+WEB_SEARCH: Final = "tool_calls.web_search"
 
 
 class _PromptDetails(msgspec.Struct, gc=False):
@@ -105,8 +108,8 @@ _ANY: Final = msgspec.json.Decoder()
 _EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 
 
-def disjoint(usage: ReportedUsage, searches: int = 0) -> Counts:
-    """The classes of a report; they add up to prompt + completion tokens. `searches` are counted beside them.
+def disjoint(usage: ReportedUsage, calls: Mapping[str, int] = NO_COUNTS) -> Counts:
+    """The classes of a report; they add up to prompt + completion tokens. `calls` are counted beside them.
 
     Cached tokens fall on text first (a cached prefix is instructions before it is media): of audio and images only
     what the prompt has left is charged as such.
@@ -134,7 +137,7 @@ def disjoint(usage: ReportedUsage, searches: int = 0) -> Counts:
             "reasoning": reasoning,
             "output_audio": spoken,
             "output_image": drawn,
-            "tool_calls.web_search": searches,
+            **calls,
         }
     )
 
@@ -149,9 +152,9 @@ def _reported(value: Any) -> ReportedUsage | None:
         raise invalid("reports impossible usage") from None
 
 
-def _searches(request: ParsedRequest) -> int:
+def _calls(request: ParsedRequest) -> Mapping[str, int]:
     """A model that may search does so once for each answer, and no report counts it."""
-    return request.choices if "tool_calls.web_search" in request.needs else 0
+    return {WEB_SEARCH: request.choices} if WEB_SEARCH in request.needs else NO_COUNTS
 
 
 def _message_size(message: _Message) -> int:
@@ -176,7 +179,7 @@ class ChatReplyReader:
     """Reads one whole reply."""
 
     def __init__(self, request: ParsedRequest, input_tokens: int) -> None:
-        self._searches = _searches(request)
+        self._calls = _calls(request)
         self._input_tokens = input_tokens
 
     def read(self, body: bytes) -> Usage:
@@ -187,8 +190,8 @@ class ChatReplyReader:
             size = sum(_reply_message_size(choice.message) for choice in reply.choices)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("is not a chat completion") from None
-        counts = disjoint(usage, self._searches) if usage else None
-        return reply_usage(counts, self._input_tokens, size)
+        counts = disjoint(usage, self._calls) if usage else None
+        return reply_usage(counts, self._input_tokens, size, self._calls)
 
 
 def _reply_message_size(raw: msgspec.Raw) -> int:
@@ -203,9 +206,8 @@ class ChatStreamReader(EventReader):
     """Reads one event stream. Its end is `[DONE]`, or the end of the connection once every choice has finished."""
 
     def __init__(self, request: ParsedRequest) -> None:
-        super().__init__()
+        super().__init__(_calls(request))
         self._asked_usage = request.asked_usage
-        self._searches = _searches(request)
         self._open: set[int] = set()
         self._finished: set[int] = set()
 
@@ -238,7 +240,7 @@ class ChatStreamReader(EventReader):
             for choice in choices:
                 self._choice(choice)
         if chunk.usage is not None:
-            self._report(disjoint(chunk.usage, self._searches), final=True)
+            self._report(disjoint(chunk.usage, self._calls), final=True)
             if not choices and not self._asked_usage:
                 return b""
         if choices is None:
@@ -282,7 +284,7 @@ class ChatStreamReader(EventReader):
                 self.started = True
                 self.output_bytes += strings_size(delta)
         if usage is not None:
-            self._report(disjoint(usage, self._searches), final=True)
+            self._report(disjoint(usage, self._calls), final=True)
             if not choices and not self._asked_usage:
                 return b""
         return event if isinstance(choices, list) else self._without_choices(data, usage is not None)

@@ -5,13 +5,14 @@ Numbers from an upstream that cannot be true are refused with `ProviderError("up
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from aurixel.dialects.sse import Event, EventSplitter, completed
 from aurixel.errors import ProviderError
-from aurixel.values import Usage
+from aurixel.values import NO_COUNTS, Usage
 
 # No request uses more units of anything than this.
 MAX_COUNT: Final = 10**9
@@ -47,9 +48,9 @@ def nonzero(counts: Counts) -> Counts:
     return {name: count for name, count in counts.items() if count}
 
 
-def estimated(input_tokens: int, output_bytes: int) -> Counts:
-    """What an answer without any report is charged as."""
-    return nonzero({"input": input_tokens, "output": -(-output_bytes // BYTES_PER_TOKEN)})
+def estimated(input_tokens: int, output_bytes: int, calls: Mapping[str, int] = NO_COUNTS) -> Counts:
+    """What an answer without any report is charged as. `calls` are tools that no report counts."""
+    return nonzero({"input": input_tokens, "output": -(-output_bytes // BYTES_PER_TOKEN), **calls})
 
 
 def output_of(counts: Counts) -> int:
@@ -63,10 +64,10 @@ def filled_up(counts: Counts, output_bytes: int) -> Counts:
     return {**counts, "output": counts.get("output", 0) + lacking} if lacking > 0 else counts
 
 
-def reply_usage(counts: Counts | None, input_tokens: int, output_bytes: int) -> Usage:
+def reply_usage(counts: Counts | None, input_tokens: int, output_bytes: int, calls: Mapping[str, int] = NO_COUNTS) -> Usage:
     """The usage of a whole reply. A report of no output at all beside a text is not believed."""
     if counts is None:
-        return Usage(estimated(input_tokens, output_bytes), measured=False)
+        return Usage(estimated(input_tokens, output_bytes, calls), measured=False)
     if output_bytes and not output_of(counts):
         return Usage(filled_up(counts, output_bytes), measured=False)
     return Usage(counts)
@@ -78,8 +79,10 @@ class EventReader:
     After a `ProviderError` from `feed`, `pending_out` holds the events before the one at fault; nothing may follow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Mapping[str, int] = NO_COUNTS) -> None:
+        """`calls`: uses of hosted tools that come with any answer and that no report counts."""
         self._splitter = EventSplitter()
+        self._calls = calls
         self._counts: Counts | None = None  # what the upstream reported last
         self._counts_final = False  # and whether that is its whole account of what was relayed by then
         self._counted_at = 0
@@ -135,7 +138,8 @@ class EventReader:
     def estimate(self, input_tokens: int) -> Usage:
         """See `StreamReader`."""
         if self._counts is None:
-            return Usage(estimated(input_tokens, self.output_bytes), measured=False)
+            calls = self._calls if self.started else NO_COUNTS
+            return Usage(estimated(input_tokens, self.output_bytes, calls), measured=False)
         if self._counts_final and self._counted_at == self.output_bytes:
             return Usage(self._counts)
         return Usage(filled_up(self._counts, self.output_bytes), measured=False)

@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body)
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815 - the name that the server looks for
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -184,7 +184,6 @@ ERRORS: list[tuple[RequestError, Any, Any, int, int]] = [
         2,
     ),
     (GatewayError("model_unpriced", "No."), openai.InternalServerError, anthropic.ServiceUnavailableError, 1, 1),
-    (GatewayError("internal_error", "No."), openai.InternalServerError, anthropic.InternalServerError, 1, 1),
 ]
 
 
