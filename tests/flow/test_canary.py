@@ -21,7 +21,8 @@ from tests.flow.gateway import Running, configure, running, upstream
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 PROMPT, SYSTEM, OUTPUT, TOOL, ERROR, HEADER, QUERY, FIELD, BROKEN = (
-    f"canary-{door}-7f3a9c51e2" for door in ("prompt", "system", "output", "tool", "error", "header", "query", "field", "broken")
+    f"canary-{door}-7f3a9c51e2"
+    for door in ("prompt", "system", "output", "tool", "error", "header", "query", "field", "broken")
 )
 MARKERS = (PROMPT, SYSTEM, OUTPUT, TOOL, ERROR, HEADER, QUERY, FIELD, BROKEN)
 
