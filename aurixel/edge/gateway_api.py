@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from tornado.web import Application, HTTPError
 
 from aurixel.dialects import model_card, models_list
+from aurixel.edge.connection import lowered
 from aurixel.edge.handlers import Page, application
 from aurixel.edge.request import Heads
 from aurixel.edge.routes import Routes
@@ -48,7 +49,7 @@ class _GatewayPage(Page):
         self.desk = desk
         request = self.request
         self.caller: RequestHead = desk.heads.read(
-            str(request.method), str(request.uri), request.headers, str(request.remote_ip)
+            str(request.method), str(request.uri), lowered(request.headers), str(request.remote_ip)
         )
         self._name()
 

@@ -23,6 +23,7 @@ from tornado.httputil import (
 )
 
 from aurixel.clock import Clock
+from aurixel.edge.connection import FramingHeaders, lowered
 from aurixel.edge.exchange import HttpExchange
 from aurixel.edge.limits import Limits
 from aurixel.edge.proxies import Proxies
@@ -45,21 +46,17 @@ class Heads:
     def __init__(self, proxies: Proxies, clock: Clock) -> None:
         self._proxies, self._clock = proxies, clock
 
-    def read(self, method: str, target: str, headers: HTTPHeaders, peer: str) -> RequestHead:
-        """`target` as on the request line, in origin or absolute form."""
+    def read(self, method: str, target: str, headers: dict[str, str], peer: str) -> RequestHead:
+        """`target` as on the request line, in origin or absolute form; `headers` by lower-case name."""
         path, _, query = target.partition("?")
         if not path.startswith("/"):
             path = _origin_form(path)
-        found: dict[str, str] = {}
-        for name, value in headers.get_all():
-            key = name.lower()
-            found[key] = f"{found[key]},{value}" if key in found else value
         return RequestHead(
             method=method,
             path=path,
             query=query,
-            headers=found,
-            client_ip=self._proxies.client_ip(peer, found.get("x-forwarded-for")),
+            headers=headers,
+            client_ip=self._proxies.client_ip(peer, headers.get("x-forwarded-for")),
             request_id=new_request_id(),
             started=perf_counter(),
             at_ms=self._clock.wall_ms(),
@@ -83,8 +80,8 @@ class Host(Protocol):
 class IncomingRequest(HTTPMessageDelegate):
     """What Tornado reads a request into; also what a connection is busy with (`stream.Occupant`)."""
 
-    def __init__(self, host: Host, server_connection: object, connection: HTTP1Connection) -> None:
-        self._host, self._server_connection, self._connection = host, server_connection, connection
+    def __init__(self, host: Host, connection: HTTP1Connection) -> None:
+        self._host, self._connection = host, connection
         self._stream = cast(ClientStream, connection.stream)
         self._head: RequestHead | None = None
         self._exchange: HttpExchange | None = None
@@ -100,7 +97,7 @@ class IncomingRequest(HTTPMessageDelegate):
         host, stream = self._host, self._stream
         stream.phase, stream.since = Phase.BODY, stream.now()
         method, target, version = cast(RequestStartLine, start_line)
-        self._head = head = host.heads.read(method, target, headers, stream.peer)
+        self._head = head = host.heads.read(method, target, lowered(headers), stream.peer)
         length = self._length(head.headers, version)
         methods = host.routes.relay.get(head.path)
         route = None if methods is None else methods.get(method)
@@ -203,8 +200,8 @@ class IncomingRequest(HTTPMessageDelegate):
 
     def _turn_to_page(self, start_line: RequestStartLine, headers: HTTPHeaders, limit: int) -> Awaitable[None] | None:
         self._connection.set_max_body_size(limit)
-        self._page = self._host.pages.start_request(self._server_connection, self._connection)
-        return self._page.headers_received(start_line, headers)
+        self._page = self._host.pages.start_request(self._host, self._connection)
+        return self._page.headers_received(start_line, headers.all() if isinstance(headers, FramingHeaders) else headers)
 
     def _open(self, head: RequestHead, version: str, length: int | None) -> HttpExchange:
         http11 = version == "HTTP/1.1"

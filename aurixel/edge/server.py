@@ -9,11 +9,13 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
-from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
+from tornado.http1connection import HTTP1ConnectionParameters
+from tornado.httputil import HTTPMessageDelegate, HTTPServerConnectionDelegate
 
+from aurixel.edge.connection import ClientConnection, serve
 from aurixel.edge.limits import Limits
 from aurixel.edge.listen import bind, parse_listen
 from aurixel.edge.proxies import plain
@@ -29,7 +31,7 @@ _ACCEPT_PAUSE = 1.0  # seconds, when the system has no socket left for us
 _NO_LIMIT = 2**62  # Tornado would answer a bare 400; the limits are ours
 
 
-class Edge(HTTPServerConnectionDelegate):
+class Edge:
     """One server. `pages` serves every path that is no relay route.
 
     `start`, then `drain`, once each. `ports` are the ports bound.
@@ -52,7 +54,7 @@ class Edge(HTTPServerConnectionDelegate):
             chunk_size=limits.chunk_bytes, max_header_size=limits.header_bytes, max_body_size=_NO_LIMIT
         )
         self._sockets: list[socket.socket] = []
-        self._connections: dict[HTTP1ServerConnection, ClientStream] = {}
+        self._streams: dict[ClientStream, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers: dict[object, asyncio.TimerHandle] = {}
         self._quiet: asyncio.Event | None = None
@@ -89,15 +91,15 @@ class Edge(HTTPServerConnectionDelegate):
             if end is not None:
                 end()
             await self._quiet_within(grace)
-        for stream in list(self._connections.values()):
+        connections = list(self._streams.items())
+        for stream, _ in connections:
             _break(stream)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in list(self._connections):
-            await connection.close()
+        await asyncio.gather(*(task for _, task in connections), return_exceptions=True)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -105,15 +107,15 @@ class Edge(HTTPServerConnectionDelegate):
     @property
     def connections(self) -> int:
         """Open connections."""
-        return len(self._connections)
+        return len(self._streams)
 
     @property
     def in_flight(self) -> int:
         """Requests whose headers have come and whose answer is not complete, or whose settlement is not."""
-        busy = sum(1 for stream in self._connections.values() if stream.phase in (Phase.BODY, Phase.ANSWER))
+        busy = sum(1 for stream in self._streams if stream.phase in (Phase.BODY, Phase.ANSWER))
         return max(busy, len(self._tasks))
 
-    # --- what requests and Tornado ask of it ---
+    # --- requests ---
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """See `request.Host`."""
@@ -121,20 +123,17 @@ class Edge(HTTPServerConnectionDelegate):
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        """A connection is ready for its next request."""
-        connection = cast(HTTP1Connection, request_conn)
-        stream = cast(ClientStream, connection.stream)
+    def _begin(self, stream: ClientStream, connection: ClientConnection) -> HTTPMessageDelegate:
         stream.await_request()
-        stream.occupant = request = IncomingRequest(self, server_conn, connection)
+        stream.occupant = request = IncomingRequest(self, connection)
         if self._quiet is not None:
             self._look_quiet()
         return request
 
-    def on_close(self, server_conn: object) -> None:
-        """A connection has ended."""
-        stream = self._connections.pop(cast(HTTP1ServerConnection, server_conn))
+    def _ended(self, stream: ClientStream, _: asyncio.Task[None]) -> None:
+        stream.close()
         stream.occupant = None
+        del self._streams[stream]
         if self._quiet is not None:
             self._look_quiet()
 
@@ -158,7 +157,7 @@ class Edge(HTTPServerConnectionDelegate):
                 self._loop.remove_reader(sock.fileno())
                 self._timers[sock] = self._loop.call_later(_ACCEPT_PAUSE, self._listen, sock)
                 return
-            if len(self._connections) >= self.limits.connections:
+            if len(self._streams) >= self.limits.connections:
                 say_bare(client, 503)
                 client.close()
             else:
@@ -172,14 +171,14 @@ class Edge(HTTPServerConnectionDelegate):
         except OSError:  # it has gone already
             client.close()
             return
-        connection = HTTP1ServerConnection(stream, self._parameters, _Context(peer))
-        self._connections[connection] = stream
-        connection.start_serving(self)
+        task = self._loop.create_task(serve(stream, self._parameters, _Context(peer), partial(self._begin, stream)))
+        self._streams[stream] = task
+        task.add_done_callback(partial(self._ended, stream))
 
     def _sweep(self) -> None:
         self._timers[self] = self._loop.call_later(self.limits.tick, self._sweep)
         now, limits = self._loop.time(), self.limits
-        for stream in list(self._connections.values()):
+        for stream in list(self._streams):
             waited = now - stream.since
             if stream.writing():
                 if stream.sent != stream.sent_seen:
@@ -201,7 +200,7 @@ class Edge(HTTPServerConnectionDelegate):
     # --- draining ---
 
     def _occupants(self) -> Iterable[Any]:
-        return [stream.occupant for stream in self._connections.values() if stream.occupant is not None]
+        return [stream.occupant for stream in self._streams if stream.occupant is not None]
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -212,7 +211,7 @@ class Edge(HTTPServerConnectionDelegate):
         waiting = (Phase.IDLE, Phase.HEADERS)
         if self._quiet is None or self._tasks:
             return
-        if all(stream.phase in waiting for stream in self._connections.values()):
+        if all(stream.phase in waiting for stream in self._streams):
             self._quiet.set()
 
     async def _quiet_within(self, seconds: float) -> bool:

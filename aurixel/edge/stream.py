@@ -66,7 +66,12 @@ class ClientStream(IOStream):
 
     def await_request(self) -> None:
         """The connection is ready for its next request, part of which may have come already."""
-        self.phase, self.since = Phase.HEADERS if self._read_buffer_size else Phase.IDLE, self.now()
+        self.phase, self.since = Phase.HEADERS if self.has_more else Phase.IDLE, self.now()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes have come that nobody has asked for yet."""
+        return self._read_buffer_size > 0
 
     def set_nodelay(self, value: bool) -> None:
         """It always is: an event must not wait for the acknowledgement of the one before."""

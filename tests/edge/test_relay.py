@@ -327,7 +327,7 @@ async def test_gone_while_the_key_is_looked_up_serves_nobody() -> None:
         wire.send(post()[: -len(b"hello")])
         await opened.service.admitting.wait()
         wire.reset()
-        (stream,) = opened.edge._connections.values()
+        (stream,) = opened.edge._streams
         await until(stream.closed)
         slow.set()
         await until(lambda: opened.edge.connections == 0)
