@@ -114,10 +114,10 @@ class HttpExchange:
 
     async def write(self, data: bytes) -> None:
         """See the protocol."""
-        future = self.send(data)
-        if self._unsent > self._unsent_limit:
+        self.send(data)
+        if self._unsent > self._unsent_limit and self._last is not None:
             try:
-                await future
+                await self._last
             except StreamClosedError:
                 raise self._left_us() from None
             self._unsent = 0
@@ -163,8 +163,8 @@ class HttpExchange:
             return
         self.finish()
 
-    def send(self, data: bytes) -> Future[None]:
-        """Hand bytes to the connection; the future is done when they, and all before them, have left."""
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the connection, without waiting."""
         if not self.started or self._finished:
             raise RuntimeError("bytes outside an answer")
         if self._left is not None:
@@ -174,7 +174,7 @@ class HttpExchange:
                 raise ValueError("an answer was longer than its Content-Length")
         if self._chunked and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)
-        return self._push(data)
+        self._push(data)
 
     def lost(self) -> None:
         """The client has left."""
@@ -191,23 +191,19 @@ class HttpExchange:
         if self._finished:
             self._release()
 
-    def _push(self, data: bytes) -> Future[None]:
+    def _push(self, data: bytes) -> None:
         if self._gone:
             raise ClientGone
         if self._head_bytes:
             data, self._head_bytes = self._head_bytes + data, b""
         try:
-            future = self._stream.write(data)
+            self._last = last = self._stream.push(data)
         except StreamClosedError:
             raise self._left_us() from None
-        if future.done():
+        if last is None:
             self._unsent = 0
-            if future.exception() is not None:
-                raise self._left_us()
         else:
             self._unsent += len(data)
-        self._last = future
-        return future
 
     def _left_us(self) -> ClientGone:
         # Without the call: who writes learns it from the error raised, and must not be interrupted as well.

@@ -89,6 +89,25 @@ class ClientStream(IOStream):
         self.sent += count
         return count
 
+    def push(self, data: bytes) -> Future[None] | None:
+        """Send; None once the socket has taken all of it, else a future done when this and all before it have left.
+
+        `StreamClosedError` where nobody is left to take it.
+        """
+        if self.closed():
+            raise StreamClosedError
+        if self.writing():
+            return super().write(data)
+        try:
+            count = self.socket.send(data)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self.close(error)
+            raise StreamClosedError(error) from None
+        self.sent += count
+        return None if count == len(data) else super().write(memoryview(data)[count:])
+
     def write(self, data: bytes | memoryview) -> Future[None]:
         """As Tornado has it, but that its bare 400 is put in the caller's shape, and never lands inside an answer."""
         if data == _TORNADO_400 and self.occupant is not None:
