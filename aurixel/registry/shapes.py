@@ -16,6 +16,12 @@ from pydantic import BaseModel
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
+# Keys of a plugin's block that are the host's own: a setting of that name would never get a value.
+UPSTREAM_KEYS: Final = frozenset(
+    {"provider", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "settings"}
+)
+POLICY_KEYS: Final = frozenset({"on_error", "deadline", "settings"})
+
 
 class Method(msgspec.Struct, frozen=True):
     """A method as the host calls it: `arguments` by position, after self."""
@@ -53,7 +59,7 @@ DIALECT: Final = (
 
 def provider_faults(cls: type[Any]) -> list[str]:
     """What keeps a class from being a `Provider`, in words for its author; empty if nothing does."""
-    faults = [*_name(cls, "kind"), *_settings(cls), *_methods(cls, PROVIDER)]
+    faults = [*_name(cls, "kind"), *_settings(cls, UPSTREAM_KEYS), *_methods(cls, PROVIDER)]
     dialects = getattr(cls, "dialects", None)
     if not isinstance(dialects, Mapping) or not dialects:
         faults.append("`dialects` is not a mapping of operations to names of dialects")
@@ -66,7 +72,7 @@ def provider_faults(cls: type[Any]) -> list[str]:
 
 def check_faults(cls: type[Any]) -> list[str]:
     """What keeps a class from being a `PolicyCheck`."""
-    faults = [*_name(cls, "name"), *_settings(cls), *_methods(cls, POLICY_CHECK)]
+    faults = [*_name(cls, "name"), *_settings(cls, POLICY_KEYS), *_methods(cls, POLICY_CHECK)]
     enforces = getattr(cls, "enforces", None)
     if not isinstance(enforces, frozenset) or not all(isinstance(name, str) for name in enforces):
         faults.append("`enforces` is not a frozenset of names of key limits")
@@ -86,11 +92,12 @@ def _name(cls: type[Any], attribute: str) -> list[str]:
     return [f"`{attribute}` is not a name of lower-case letters, digits, - and _"]
 
 
-def _settings(cls: type[Any]) -> list[str]:
+def _settings(cls: type[Any], taken: frozenset[str]) -> list[str]:
     settings = getattr(cls, "Settings", None)
-    if isinstance(settings, type) and issubclass(settings, BaseModel):
-        return []
-    return ["`Settings` is not a pydantic model (subclass aurixel.plugin.PluginSettings)"]
+    if not isinstance(settings, type) or not issubclass(settings, BaseModel):
+        return ["`Settings` is not a pydantic model (subclass aurixel.plugin.PluginSettings)"]
+    names = {field.alias or name for name, field in settings.model_fields.items()}
+    return [f"`Settings.{name}` is a key of the host's own" for name in sorted(names & taken)]
 
 
 def _strings(names: object) -> bool:

@@ -9,9 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from aurixel.config import PolicyBlock, UpstreamBlock
 from aurixel.errors import ConfigError
 from aurixel.plugin import hookspecs
 from aurixel.registry import Registry
+from aurixel.registry.shapes import POLICY_KEYS, UPSTREAM_KEYS
 from aurixel.testing.host import PluginHost
 from aurixel.values import Secret
 from tests.plugins.conftest import CHECK, DIALECT, PREAMBLE, PROVIDER, Install, hook
@@ -209,6 +211,8 @@ CONTRACTS: dict[str, tuple[str, str, str, str]] = {
     "dialect of another operation": (ACME, '"chat": [', '"speech": [', "it is no dialect of 'speech'"),
     "no settings": (ACME, "class Settings(PluginSettings)", "class Other(PluginSettings)", "`Settings` is not a pydantic"),
     "settings a class": (ACME, "Settings(PluginSettings)", "Settings", "`Settings` is not a pydantic model"),
+    "setting of the host": (ACME, "base_url: str", "idle_timeout: float", "`Settings.idle_timeout` is a key of the host's own"),
+    "setting of policy": (GATE, "strict: bool", "deadline: bool", "`Settings.deadline` is a key of the host's own"),
     "no init": (ACME, "__init__", "init", "there is no method `__init__`"),
     "init without a host": (ACME, "(self, settings, host)", "(self, settings)", "`__init__` cannot be called with 2"),
     "no prepare": (ACME, "def prepare", "def prepares", "there is no method `prepare`"),
@@ -250,6 +254,11 @@ def test_classes_that_are_refused(install: Install, case: str) -> None:
     text = refusal("fine", "broken")
     assert "'broken'" in text
     assert fault in text
+
+
+def test_the_hosts_own_keys_are_those_of_the_configuration() -> None:
+    assert set(UpstreamBlock.model_fields) == UPSTREAM_KEYS
+    assert set(PolicyBlock.model_fields) == POLICY_KEYS
 
 
 def test_inherited_and_decorated_methods_are_methods(install: Install, tiny: None) -> None:
