@@ -204,7 +204,7 @@ def _secret(folder: Path) -> str:
     path = folder / "secret"
     try:
         return path.read_text().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter is told when it is written
         secret = secrets.token_hex(32)
         _write(path, secret + "\n")
         return secret

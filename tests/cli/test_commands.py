@@ -1,0 +1,402 @@
+"""Every command on a real store: what it prints for people and for machines, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aurixel.keys import parse
+from aurixel.storage import RollupAdd, Store, open_store
+from tests.cli.conftest import Done, Run
+
+KEY = re.compile(r"^ax-[a-z0-9]{12}-[0-9A-Za-z]{38}$", re.MULTILINE)
+NOTHING = dict.fromkeys(("available", "leased", "held", "credited", "spent", "written_off"), "0.00")
+
+
+# --- accounts and credit ----------------------------------------------------------------------------------------------
+
+
+def test_an_account_from_opening_to_closing(aurixel: Run) -> None:
+    assert aurixel("account", "create", "Ada@example.com", "--json").json == {
+        "email": "ada@example.com",
+        "status": "active",
+        **NOTHING,
+    }
+    assert aurixel("account", "create", "ada@example.com", "--json").error["code"] == "account_exists"
+    shown = aurixel("account", "show", "ada@example.com")
+    assert shown.code == 0
+    assert "available    0.00" in shown.out
+    assert [each["email"] for each in aurixel("account", "list", "--json").json] == ["ada@example.com"]
+    assert "ada@example.com" in aurixel("account", "list").out
+    assert aurixel("account", "close", "ada@example.com", "--json").json["status"] == "closed"
+    refused = aurixel("credit", "grant", "ada@example.com", "1", "--reason", "x", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "account_closed")
+
+
+def test_no_accounts_yet(aurixel: Run) -> None:
+    assert aurixel("account", "list").out == "no accounts yet\n"
+    assert aurixel("account", "list", "--json").json == []
+
+
+def test_a_grant_is_exact_and_its_id_makes_it_once(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    grant = ("credit", "grant", "a@b", "10.000000001", "--reason", "welcome", "--id", "w1", "--json")
+    first, again = aurixel(*grant), aurixel(*grant)
+    assert first.json == again.json == {"id": "grant:w1", "n": 1, "amount": "10.000000001", "available": "10.000000001"}
+    other = aurixel("credit", "grant", "a@b", "11", "--reason", "welcome", "--id", "w1", "--json")
+    assert (other.code, other.error["code"]) == (1, "movement_conflict")
+    assert "granted 1.00 USD" in aurixel("credit", "grant", "a@b", "1", "--reason", "more").out
+    assert aurixel("account", "show", "a@b", "--json").json["available"] == "11.000000001"
+
+
+@pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999"])
+def test_an_amount_that_is_none(aurixel: Run, amount: str) -> None:
+    aurixel("account", "create", "a@b")
+    refused = aurixel("credit", "grant", "a@b", amount, "--reason", "x", "--json")
+    assert (refused.code, refused.error["code"]) == (2, "usage")
+
+
+def test_a_grant_needs_a_reason(aurixel: Run) -> None:
+    refused = aurixel("credit", "grant", "a@b", "1")
+    assert refused.code == 2
+    assert "--reason" in refused.err
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_printed_once_and_alone_on_its_line(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    made = aurixel("key", "create", "a@b", "--name", "laptop")
+    assert KEY.fullmatch(made.out.removesuffix("\n"))
+    assert made.out.strip() not in made.err
+    as_json = aurixel("key", "create", "a@b", "--json")
+    assert set(as_json.json) == {"id", "key"}
+    assert as_json.err == ""
+    parsed = parse(as_json.json["key"])
+    assert parsed is not None
+    assert parsed[0] == as_json.json["id"]
+    listed = aurixel("key", "list", "a@b")
+    assert "laptop" in listed.out
+    assert made.out[16:48] not in listed.out
+
+
+def test_a_keys_limits_are_those_the_enabled_checks_enforce(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
+    words = ("--model", "small", "--model", "large", "--ip", "10.0.0.0/8", "--rpm", "60", "--tpm", "1000", "--concurrency", "2")
+    assert aurixel("key", "create", "a@b", *words).code == 0
+    (key,) = aurixel("key", "list", "a@b", "--json").json
+    assert key["limits"] == {"models": ["small", "large"], "ips": ["10.0.0.0/8"], "rpm": 60, "tpm": 1000, "concurrency": 2}
+    refused = aurixel("key", "create", "a@b", "--ip", "10.0.0.1/8", "--json")
+    assert (refused.code, refused.error["code"]) == (2, "limit_invalid")
+    refused = aurixel("key", "create", "a@b", "--limit", "colour=red", "--json")
+    assert (refused.code, refused.error["code"]) == (2, "limit_unenforced")
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace("[policy.limits]", ""))
+    refused = aurixel("key", "create", "a@b", "--rpm", "60", "--json")
+    assert refused.error["code"] == "limit_unenforced"
+    assert "rpm" in refused.error["message"]
+
+
+@pytest.mark.parametrize(
+    "words", [("--rpm", "0"), ("--rpm", "x"), ("--expires", "soon"), ("--limit", "rpm"), ("--expires", "2001-01-01")]
+)
+def test_words_for_a_key_that_make_no_sense(aurixel: Run, words: tuple[str, str]) -> None:
+    aurixel("account", "create", "a@b")
+    assert aurixel("key", "create", "a@b", *words).code == 2
+    assert aurixel("key", "list", "a@b", "--json").json == []
+
+
+def test_an_expiry_is_a_date_or_a_span(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    for when in ("2099-12-31", "2099-12-31T01:00:00+01:00", "90d"):
+        assert aurixel("key", "create", "a@b", "--expires", when).code == 0
+    expiries = sorted(key["expires"] for key in aurixel("key", "list", "a@b", "--json").json)
+    assert expiries[1:] == ["2099-12-31T00:00:00Z"] * 2
+    assert expiries[0] < "2099"
+
+
+def test_a_key_is_revoked_for_good(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    made = aurixel("key", "create", "a@b", "--json").json
+    assert aurixel("key", "revoke", "a@b", made["id"], "--json").json == {"id": made["id"], "revoked": True}
+    assert "was revoked before" in aurixel("key", "revoke", "a@b", made["id"]).out
+    assert [key["status"] for key in aurixel("key", "list", "a@b", "--json").json] == ["revoked"]
+    refused = aurixel("key", "revoke", "a@b", "nothing", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "key_unknown")
+
+
+def test_keys_are_not_hashed_without_a_secret(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
+    config = folder / "conf/aurixel.toml"
+    config.write_text(re.sub(r"secret = .*", 'secret = "short"', config.read_text()))
+    refused = aurixel("key", "create", "a@b", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "secret_weak")
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+def in_store(folder: Path, work: object) -> None:
+    async def run() -> None:
+        store = open_store(f"sqlite:///{folder / 'var/aurixel.db'}")
+        await store.open()
+        try:
+            await work(store)  # type: ignore[operator]
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_usage_by_model_day_and_key(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
+    assert aurixel("usage", "a@b").out == "nothing was used\n"
+    hour = 1_769_817_600_000 // 3_600_000  # 2026-01-31
+
+    async def fill(store: Store) -> None:
+        profile = await store.profile_find("a@b")
+        assert profile is not None
+        rollups = [
+            RollupAdd(
+                account=profile.account,
+                hour=at,
+                model=model,
+                key_id=key,
+                inc="i" * 26,
+                s=1,
+                sums={"requests": 2, "cost": cost, "input": 10},
+            )
+            for at, model, key, cost in (
+                (hour, "small", "k1", 1),
+                (hour, "large", "k1", 5),
+                (hour + 24, "small", "k2", 1_000_000_000),
+            )
+        ]
+        await store.post((), rollups, ())
+
+    in_store(folder, fill)
+    report = aurixel("usage", "a@b", "--since", "2026-01-01", "--json").json
+    assert report["rows"] == [
+        {"model": "large", "requests": 2, "cost": "0.000000005", "counts": {"input": 10}},
+        {"model": "small", "requests": 4, "cost": "1.000000001", "counts": {"input": 20}},
+    ]
+    assert report["total"] == {"requests": 6, "cost": "1.000000006", "counts": {"input": 30}}
+    assert report["since"] == "2026-01-01T00:00:00Z"
+    by_day = aurixel("usage", "a@b", "--since", "2026-01-01", "--by", "day", "--json").json
+    assert [(row["day"], row["requests"]) for row in by_day["rows"]] == [("2026-01-31", 4), ("2026-02-01", 2)]
+    later = aurixel("usage", "a@b", "--since", "2026-02-01", "--by", "key", "--json").json
+    assert [(row["key"], row["cost"]) for row in later["rows"]] == [("k2", "1.00")]
+    assert "1.000000006" in aurixel("usage", "a@b", "--since", "2026-01-01").out
+
+
+# --- catalogue, check, plugins, ledger, nodes -------------------------------------------------------------------------
+
+
+def test_reload_publishes_the_files_and_check_says_what_is_served(aurixel: Run, folder: Path) -> None:
+    before = aurixel("check", "--json").json
+    assert (before["ok"], before["catalogue"]) == (True, {"source": "files", "version": 0})
+    assert not (folder / "var").exists()  # checking changes nothing
+    assert aurixel("reload", "--json").json == {"version": 1, "models": ["small"], "unpriced": []}
+    models = folder / "conf/models.toml"
+    models.write_text(models.read_text() + models.read_text().replace("small", "bare"))
+    assert aurixel("reload", "--json").json == {"version": 2, "models": ["bare", "small"], "unpriced": ["bare"]}
+    after = aurixel("check", "--json").json
+    assert after["catalogue"] == {"source": "store", "version": 2}
+    assert [(model["model"], model["state"], model["prices"]) for model in after["models"]] == [
+        ("bare", "unpriced", {}),
+        ("small", "served", {"input": "1.00", "output": "4.00"}),
+    ]
+    text = aurixel("check")
+    assert text.code == 0
+    assert re.search(r"bare +unpriced", text.out)
+
+
+def test_imported_prices_take_effect_and_the_rest_stays(aurixel: Run, folder: Path) -> None:
+    aurixel("reload")
+    (folder / "p.toml").write_text('[[price]]\nmodel = "small"\neffective = 2026-02-01\ninput = "2"\noutput = "3"\n')
+    assert aurixel("prices", "import", "p.toml", "--json").json["version"] == 2
+    (model,) = aurixel("check", "--json").json["models"]
+    assert (model["prices"], model["effective"]) == ({"input": "2.00", "output": "3.00"}, "2026-02-01T00:00:00Z")
+    (folder / "p.toml").write_text('[[price]]\nmodel = "smal"\neffective = 2026-02-01\ninput = 2\n')
+    refused = aurixel("prices", "import", "p.toml", "--json")
+    assert refused.code == 1
+    assert [fault["place"] for fault in refused.error["faults"]] == ["p.toml:2", "p.toml:4"]
+    assert aurixel("prices", "import", "nowhere.toml").code == 2
+
+
+def test_check_finds_every_fault_and_ends_with_1(aurixel: Run, folder: Path) -> None:
+    config = folder / "conf/aurixel.toml"
+    text = config.read_text().replace("allow_demo = true", "").replace('provider = "demo"', 'provider = "demo"\nspeed = 1')
+    config.write_text(text + "[policy.nobody]\n")
+    prices = folder / "conf/prices.toml"
+    prices.write_text(prices.read_text().replace('"1.00"', "1.00"))
+    done = aurixel("check", "--json")
+    assert done.code == 1
+    messages = [fault["message"] for fault in done.json["faults"]]
+    for words in ("is the demo", "'nobody'", "unknown setting 'speed'", "must be a string in quotes"):
+        assert any(words in message for message in messages), words
+    assert len(messages) == 4
+    assert aurixel("check").out.count("\n") > 4
+
+
+def test_check_finds_keys_whose_limits_nobody_enforces(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
+    aurixel("key", "create", "a@b", "--rpm", "1")
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace("[policy.limits]", ""))
+    (fault,) = aurixel("check", "--json").json["faults"]
+    assert (fault["code"], "'rpm'" in fault["message"]) == ("limit_unenforced", True)
+
+
+def test_a_model_without_an_upstream_is_said_to_have_none(aurixel: Run, folder: Path) -> None:
+    models = folder / "conf/models.toml"
+    models.write_text(models.read_text().replace('upstream = "demo"', 'upstream = "other"'))
+    (model,) = aurixel("check", "--json").json["models"]
+    assert (model["state"], model["upstreams"]) == ("no upstream", [])
+
+
+def test_serve_refuses_what_is_unsafe_and_says_all_of_it(aurixel: Run, folder: Path) -> None:
+    config = folder / "conf/aurixel.toml"
+    config.write_text('[server]\nops_listen = "0.0.0.0:9700"\n')
+    refused = aurixel("serve", "--json")
+    assert refused.code == 1
+    assert [fault["code"] for fault in refused.error["faults"]] == ["secret_missing", "unsafe", "no_upstreams"]
+    refused = aurixel("serve")
+    assert refused.err.startswith("3 faults:\n")
+    assert "conf/aurixel.toml:2 (server.ops_listen)" in refused.err
+
+
+def test_plugins_are_listed_with_what_they_bring(aurixel: Run) -> None:
+    listed = {row["name"]: row for row in aurixel("plugins", "list", "--json").json}
+    assert (listed["demo"]["enabled"], listed["demo"]["brings"]) == (True, ["provider demo"])
+    assert listed["limits"]["brings"] == ["policy check limits"]
+    assert listed["openai"]["enabled"] is False
+    assert re.search(r"openai +\S+ +installed", aurixel("plugins", "list").out)
+
+
+def test_the_books_of_a_new_store_add_up(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    aurixel("credit", "grant", "a@b", "5", "--reason", "x")
+    done = aurixel("ledger", "verify", "--json")
+    assert (done.code, done.json["ok"], done.json["accounts"], done.json["faults"]) == (0, True, 1, [])
+    assert aurixel("ledger", "verify").out == "1 accounts: everything adds up\n"
+
+
+def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None:
+    import sqlite3
+
+    aurixel("account", "create", "a@b")
+    aurixel("credit", "grant", "a@b", "5", "--reason", "x")
+    with sqlite3.connect(folder / "var/aurixel.db") as db:
+        db.execute("UPDATE accounts SET available = available + 1")
+    db.close()
+    done = aurixel("ledger", "verify", "--json")
+    assert (done.code, done.json["ok"], done.json["faults"][0]["code"]) == (1, False, "sum")
+    assert "sum:" in aurixel("ledger", "verify").out
+
+
+def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
+    assert aurixel("node", "list").out == "no nodes\n"
+
+    async def start(store: Store) -> None:
+        await store.node_start("i" * 26, "here")
+
+    in_store(folder, start)
+    (node,) = aurixel("node", "list", "--json").json
+    assert (node["inc"], node["name"], node["state"]) == ("i" * 26, "here", "live")
+    assert "live" in aurixel("node", "list").out
+
+
+# --- the shell --------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_configuration_a_command_says_so(run: Run, folder: Path) -> None:
+    refused = run("account", "list", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "config_missing")
+    refused = run("account", "list", "--config", "gone.toml", "--json")
+    assert (refused.code, refused.error["code"]) == (1, "file_missing")
+    (folder / "var/dev").mkdir(parents=True)
+    (folder / "var/dev/aurixel.toml").touch()
+    assert "--config var/dev/aurixel.toml" in run("account", "list").err
+
+
+def test_the_environment_may_name_the_configuration(aurixel: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "conf/aurixel.toml").rename(folder / "other.toml")
+    monkeypatch.setenv("AURIXEL_CONFIG", "other.toml")
+    assert aurixel("account", "create", "a@b").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("acount",), "account"),
+        (("account", "crate", "a@b"), "create"),
+        (("usage",), "EMAIL"),
+        (("usage", "a@b", "--by", "hour"), "model"),
+        (("usage", "a@b", "--jsn"), "--json"),
+    ],
+)
+def test_what_was_typed_wrong_ends_with_2_and_a_hint(aurixel: Run, words: tuple[str, ...], hint: str) -> None:
+    done = aurixel(*words)
+    assert (done.code, done.out) == (2, "")
+    assert hint in done.err
+    assert "--help` says more" in done.err
+
+
+def test_an_error_is_json_where_json_was_asked_for(aurixel: Run) -> None:
+    for words in (("usage", "x@y"), ("usage", "xy"), ("nothing",), ("credit", "grant", "--nothing")):
+        error = aurixel(*words, "--json").error
+        assert set(error) >= {"code", "message"}
+        assert "\n" not in error["message"]
+
+
+def test_every_command_has_help_json_and_config(run: Run) -> None:
+    from aurixel.cli import cli
+
+    def walk(command: object, words: tuple[str, ...]) -> int:
+        import click
+
+        if isinstance(command, click.Group):
+            return sum(walk(each, (*words, name)) for name, each in command.commands.items())
+        done = run(*words, "--help")
+        assert done.code == 0
+        for option in ("--json", "--config"):
+            assert option in done.out, words
+        return 1
+
+    assert walk(cli, ()) >= 16
+
+
+def test_help_loads_neither_server_nor_driver_nor_plugins() -> None:
+    heavy = {"tornado", "aiohttp", "motor", "pymongo", "pydantic", "uvloop", "prometheus_client", "aurixel_demo"}
+    program = (
+        "import sys, aurixel.cli\n"
+        "try: aurixel.cli.main(['--help'])\n"
+        f"finally: sys.exit(','.join({heavy!r} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "aurixel dev" in done.stdout
+
+
+def test_a_closed_pipe_is_no_traceback(aurixel: Run, folder: Path) -> None:
+    program = [sys.executable, "-c", "from aurixel.cli import main; main()", "account", "list", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_result_says_what_was_done(aurixel: Run) -> None:
+    done: Done = aurixel("account", "create", "a@b")
+    assert (done.code, done.err) == (0, "")
