@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.require import require
+
 ROOT = Path(__file__).parent.parent
 
 BAD_TESTS = """
 import asyncio, logging, sys, threading
 import pytest
 from hypothesis import given, strategies as st
-from tests.harness.require import require
 
 log = logging.getLogger("aurixel.somewhere")
 
@@ -89,8 +89,6 @@ def test_thread_fails_unseen__fails():
     thread = threading.Thread(target=lambda: 1 / 0)
     thread.start()
     thread.join()
-
-def test_missing__skips_or_fails(): require(None, "unobtainium", "there is none")
 """
 
 TORNADO_TESTS = """
@@ -114,7 +112,7 @@ def test_generator(http_client, base_url):
 """
 
 
-def run(tmp_path: Path, source: str, **env: str) -> dict[str, str]:
+def run(tmp_path: Path, source: str) -> dict[str, str]:
     """The worst outcome of each test in `source`: passed, failed, error or skipped."""
     file = tmp_path / "test_inner.py"
     file.write_text(source)
@@ -124,7 +122,6 @@ def run(tmp_path: Path, source: str, **env: str) -> dict[str, str]:
         command,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "AURIXEL_TEST_REQUIRE": "", **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -140,14 +137,22 @@ def test_every_fault_is_caught_and_blamed_on_the_test_that_caused_it(tmp_path: P
     outcomes = run(tmp_path, BAD_TESTS)
     said = {"passes": "passed", "fails": "failed", "errors": "error"}
     wanted = {name: said[ending] for name in outcomes if (ending := name.rpartition("__")[2]) in said}
-    assert len(wanted) == BAD_TESTS.count("def test_") - 1
-    assert outcomes == {**wanted, "test_missing__skips_or_fails": "skipped"}
+    assert len(wanted) == BAD_TESTS.count("def test_")
+    assert outcomes == wanted
 
 
-@pytest.mark.parametrize(("required", "outcome"), [("all", "failed"), ("mongodb, unobtainium", "failed"), ("node", "skipped")])
-def test_what_is_missing_is_skipped_unless_it_is_required(tmp_path: Path, required: str, outcome: str) -> None:
-    source = BAD_TESTS[: BAD_TESTS.index("@pytest.fixture")] + BAD_TESTS[BAD_TESTS.index("def test_missing") :]
-    assert run(tmp_path, source, AURIXEL_TEST_REQUIRE=required) == {"test_missing__skips_or_fails": outcome}
+@pytest.mark.parametrize("names", ["all", "unobtainium", "mongodb, unobtainium"])
+def test_what_is_missing_fails_where_it_is_required(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    monkeypatch.setenv("AURIXEL_TEST_REQUIRE", names)
+    with pytest.raises(pytest.fail.Exception, match="there is none"):
+        require(None, "unobtainium", "there is none")
+
+
+@pytest.mark.parametrize("names", ["", "mongodb,node"])
+def test_what_is_missing_is_skipped_with_a_word(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    monkeypatch.setenv("AURIXEL_TEST_REQUIRE", names)
+    with pytest.raises(pytest.skip.Exception, match="there is none"):
+        require(None, "unobtainium", "there is none")
 
 
 def test_pytest_tornado_works_on_uvloop(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+
+from tests.harness.guard import collect
 
 DEADLINE_S = 60.0
 # How long a task may take to notice that the test is over: a server's handler has to read the end of its connection.
@@ -42,7 +43,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 def garbage() -> Iterator[None]:
     """Torn down after the loop is closed: a coroutine nobody awaited, in a cycle, then fails this test and not the next."""
     yield
-    gc.collect()
+    collect()
 
 
 @pytest.fixture
