@@ -118,7 +118,7 @@ class Engine:
             with _translated(), self._turn(connection, "BEGIN IMMEDIATE"):
                 return [_one(connection, *job) for job in group]
         except Exception as error:  # noqa: BLE001 - nothing of the group is committed, whatever went wrong: all are told
-            return [(future, None, type(error)(*error.args)) for _, future in group]
+            return [(future, None, error) for _, future in group]
 
     def _answer(self, answers: list[_Answer]) -> None:
         loop = answers[0][0].get_loop()

@@ -189,9 +189,15 @@ class StoreMachine(RuleBasedStateMachine):
         if lease.seq >= s:
             self.frames[node] = None  # an earlier sending landed
             return
-        least, most = max(0, cost - self.doc.available), min(cost, lease.amount)
-        if least > most:
-            split = (lease.amount, self.doc.available, cost - lease.amount - self.doc.available)
+        available = self.doc.available
+        least, most = max(0, cost - available), min(cost, lease.amount)
+        if from_lease == "over" and cost > lease.amount:
+            # As if it had been read before something moved: the guard must refuse it.
+            split = (lease.amount, max(0, available - 1), cost - lease.amount - max(0, available - 1))
+            if split[2] <= 0 or not available:
+                split = (lease.amount + 1, cost - lease.amount - 1, 0)
+        elif least > most:
+            split = (lease.amount, available, cost - lease.amount - available)
         else:
             part = {"none": least, "some": (least + most) // 2}.get(from_lease, most)
             split = (part, cost - part, 0)

@@ -3,7 +3,7 @@ PRAGMA application_id = 1096307283;
 PRAGMA user_version = 1;
 CREATE TABLE accounts (id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('open', 'closing', 'removed')), available INTEGER NOT NULL CHECK (available >= 0), credited INTEGER NOT NULL CHECK (credited >= 0), spent INTEGER NOT NULL CHECK (spent >= 0), written_off INTEGER NOT NULL CHECK (written_off >= 0), ver INTEGER NOT NULL, log_n INTEGER NOT NULL, log_took INTEGER NOT NULL, want INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO accounts VALUES ('a', 'open', 600, 1000, 7, 0, 1, 1, 1000, 0);
-CREATE TABLE leases (account TEXT NOT NULL REFERENCES accounts (id), inc TEXT NOT NULL, amount INTEGER NOT NULL CHECK (amount >= 0), seq INTEGER NOT NULL, PRIMARY KEY (account, inc)) STRICT, WITHOUT ROWID;
+CREATE TABLE leases (account TEXT NOT NULL, inc TEXT NOT NULL, amount INTEGER NOT NULL CHECK (amount >= 0), seq INTEGER NOT NULL, PRIMARY KEY (account, inc)) STRICT, WITHOUT ROWID;
 INSERT INTO leases VALUES ('a', 'n1', 393, 6);
 CREATE INDEX leases_by_inc ON leases (inc, account);
 CREATE TABLE movements (account TEXT NOT NULL, n INTEGER NOT NULL CHECK (n >= 1), id TEXT NOT NULL, kind TEXT NOT NULL, amount INTEGER NOT NULL, at_ms INTEGER NOT NULL, reason TEXT NOT NULL, ref TEXT NOT NULL, author TEXT NOT NULL, took INTEGER, PRIMARY KEY (account, n), UNIQUE (account, id)) STRICT, WITHOUT ROWID;
@@ -14,7 +14,7 @@ INSERT INTO usage VALUES ('r1', 'a', 'n1', 6, 'k1', 'small', 'demo', 'chat', 'op
 CREATE INDEX usage_by_frame ON usage (account, inc, s, cost);
 CREATE TABLE rollups (id INTEGER PRIMARY KEY, account TEXT NOT NULL, hour INTEGER NOT NULL, model TEXT NOT NULL, key_id TEXT NOT NULL, inc TEXT NOT NULL, s INTEGER NOT NULL, UNIQUE (account, hour, model, key_id, inc)) STRICT;
 INSERT INTO rollups VALUES (1, 'a', 472222, 'small', 'k1', 'n1', 6);
-CREATE TABLE rollup_sums (rollup INTEGER NOT NULL REFERENCES rollups (id), unit TEXT NOT NULL, n INTEGER NOT NULL CHECK (n >= 0), PRIMARY KEY (rollup, unit)) STRICT, WITHOUT ROWID;
+CREATE TABLE rollup_sums (rollup INTEGER NOT NULL, unit TEXT NOT NULL, n INTEGER NOT NULL CHECK (n >= 0), PRIMARY KEY (rollup, unit)) STRICT, WITHOUT ROWID;
 INSERT INTO rollup_sums VALUES (1, 'requests', 1), (1, 'cost', 7);
 CREATE TABLE nodes (inc TEXT PRIMARY KEY, name TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('live', 'recovering', 'dead', 'done', 'abandoned')), claimed_by TEXT NOT NULL, beat INTEGER NOT NULL, since_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE profiles (account TEXT PRIMARY KEY, email TEXT NOT NULL, email_lower TEXT NOT NULL UNIQUE, status TEXT NOT NULL, created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;

@@ -16,7 +16,7 @@ CREATE TABLE accounts (
 
 -- A row is both the lease and the holder: they come and go together.
 CREATE TABLE leases (
-  account TEXT NOT NULL REFERENCES accounts (id),
+  account TEXT NOT NULL,
   inc     TEXT NOT NULL,
   amount  INTEGER NOT NULL CHECK (amount >= 0),
   seq     INTEGER NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE rollups (
 ) STRICT;
 
 CREATE TABLE rollup_sums (
-  rollup INTEGER NOT NULL REFERENCES rollups (id),
+  rollup INTEGER NOT NULL,
   unit   TEXT NOT NULL,
   n      INTEGER NOT NULL CHECK (n >= 0),
   PRIMARY KEY (rollup, unit)
