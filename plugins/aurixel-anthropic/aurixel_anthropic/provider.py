@@ -90,7 +90,8 @@ class Anthropic:
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         self._url = settings.base_url + settings.path
         self._version = ("anthropic-version", settings.version)
-        self._denied = settings.denied_betas
+        self._denied = frozenset(settings.denied_betas)
+        self._denied_dated = tuple(f"{name}-" for name in settings.denied_betas)
         own = {"content-type": "application/json", **revealed(settings.headers)}
         if self._secret and settings.auth == "bearer":
             own["authorization"] = f"Bearer {self._secret}"
@@ -132,11 +133,9 @@ class Anthropic:
         )
 
     def _betas(self, value: str) -> str:
-        kept = [beta for beta in (part.strip() for part in value.split(",")) if beta and not self._is_denied(beta)]
+        betas = [beta.strip() for beta in value.split(",")]
+        kept = [beta for beta in betas if beta and beta not in self._denied and not beta.startswith(self._denied_dated)]
         return ",".join(kept)
-
-    def _is_denied(self, beta: str) -> bool:
-        return any(beta == denied or beta.startswith(denied + "-") for denied in self._denied)
 
     def _is_ours(self, error: _Error, body: bytes) -> bool:
         return error.type == "billing_error" or _OUR_ACCOUNT.search(error.message) is not None or b"_spend_limit_" in body

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 from pydantic import BaseModel
 
 from aurixel.plugin import Allow, Deny, Host, Outcome, PluginSettings, Principal, RequestFacts, Usage, Verdict
-from aurixel_limits.headers import Level, headers_for
+from aurixel_limits.headers import Pairs, headers_for
 from aurixel_limits.parse import parse_address, parse_limit
 from aurixel_limits.window import MINUTE, Slot, Window
 
@@ -102,7 +102,8 @@ class Limits:
     def _count(self, principal: Principal, facts: RequestFacts) -> Verdict:
         now = self._clock.boot()
         key = self._key(principal.key_id, now)
-        rpm, tpm, concurrency = (principal.limits.get(name) for name in ("rpm", "tpm", "concurrency"))
+        limits = principal.limits
+        rpm, tpm, concurrency = limits.get("rpm"), limits.get("tpm"), limits.get("concurrency")
         refusal: tuple[str, str, float | None] | None = None
         if concurrency is not None and key.running >= concurrency:
             text = f"This API key may have {concurrency} requests at a time."
@@ -122,13 +123,24 @@ class Limits:
             key.requests.add(1, now)
             slot = key.tokens.add(facts.tokens, now)
             self._running[facts.request_id] = _Running(key, slot, facts.tokens)
-        headers = headers_for(facts.dialect, _levels(key, rpm, tpm, now), self._clock.wall_ms())
+        headers = self._headers(facts.dialect, key, rpm, tpm, now)
         if refusal is None:
             return Allow(headers)
         code, text, after = refusal
         if after is None:  # no wait would help, so the SDKs must not try again
             headers += (("x-should-retry", "false"),)
         return Deny(code=code, message=text, status=429, retry_after=after, headers=headers)
+
+    def _headers(self, dialect: str, key: _Key, rpm: int | None, tpm: int | None, now: float) -> Pairs:
+        headers: Pairs = ()
+        now_ms = self._clock.wall_ms()
+        if rpm is not None:
+            left = max(0, rpm - key.requests.total)
+            headers = headers_for(dialect, "requests", rpm, left, key.requests.reset(now), now_ms)
+        if tpm is not None:
+            left = max(0, tpm - key.tokens.total)
+            headers += headers_for(dialect, "tokens", tpm, left, key.tokens.reset(now), now_ms)
+        return headers
 
     def _key(self, key_id: str, now: float) -> _Key:
         """The state of a key. On the way up to two are forgotten that have been idle for longer than the window."""
@@ -154,12 +166,3 @@ class Limits:
 def tokens_of(usage: Usage | None) -> int:
     """The tokens in a usage, of all classes that are tokens."""
     return sum(usage.counts.get(name, 0) for name in TOKENS) if usage else 0
-
-
-def _levels(key: _Key, rpm: int | None, tpm: int | None, now: float) -> tuple[Level, ...]:
-    levels = []
-    if rpm is not None:
-        levels.append(Level("requests", rpm, max(0, rpm - key.requests.total), key.requests.reset(now)))
-    if tpm is not None:
-        levels.append(Level("tokens", tpm, max(0, tpm - key.tokens.total), key.tokens.reset(now)))
-    return tuple(levels)

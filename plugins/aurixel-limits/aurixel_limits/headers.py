@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
 
-import msgspec
+What: TypeAlias = Literal["requests", "tokens"]
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+# limit, remaining, reset
+_CHAT: Final = {
+    what: (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}")
+    for what in ("requests", "tokens")
+}
+_MESSAGES: Final = {
+    what: tuple(f"anthropic-ratelimit-{what}-{part}" for part in ("limit", "remaining", "reset"))
+    for what in ("requests", "tokens")
+}
 
 
-class Level(msgspec.Struct, frozen=True):
-    """How a limit stands: `what` is "requests" or "tokens", `reset` seconds until nothing of it is used."""
-
-    what: str
-    limit: int
-    remaining: int
-    reset: float
-
-
-def headers_for(dialect: str, levels: tuple[Level, ...], now_ms: int) -> tuple[tuple[str, str], ...]:
-    """In the words of the dialect's family."""
+def headers_for(dialect: str, what: What, limit: int, remaining: int, reset: float, now_ms: int) -> Pairs:
+    """How a limit stands, in the words of the dialect's family; `reset` is seconds until nothing of it is used."""
     if dialect.startswith("anthropic"):
-        return tuple(pair for level in levels for pair in _messages_headers(level, now_ms))
-    return tuple(pair for level in levels for pair in _chat_headers(level))
-
-
-def _chat_headers(level: Level) -> tuple[tuple[str, str], ...]:
-    return (
-        (f"x-ratelimit-limit-{level.what}", str(level.limit)),
-        (f"x-ratelimit-remaining-{level.what}", str(level.remaining)),
-        (f"x-ratelimit-reset-{level.what}", duration(level.reset)),
-    )
-
-
-def _messages_headers(level: Level, now_ms: int) -> tuple[tuple[str, str], ...]:
-    at = datetime.fromtimestamp(math.ceil(now_ms / 1000 + level.reset), UTC)
-    return (
-        (f"anthropic-ratelimit-{level.what}-limit", str(level.limit)),
-        (f"anthropic-ratelimit-{level.what}-remaining", str(level.remaining)),
-        (f"anthropic-ratelimit-{level.what}-reset", at.strftime("%Y-%m-%dT%H:%M:%SZ")),
-    )
+        names = _MESSAGES[what]
+        at = datetime.fromtimestamp(math.ceil(now_ms / 1000 + reset), UTC).isoformat().replace("+00:00", "Z")
+    else:
+        names = _CHAT[what]
+        at = duration(reset)
+    return ((names[0], str(limit)), (names[1], str(remaining)), (names[2], at))
 
 
 def duration(seconds: float) -> str:
@@ -47,8 +37,8 @@ def duration(seconds: float) -> str:
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:g}s"
+    if minutes < 60:
+        return f"{minutes}m{text}" if minutes else text
     hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
+    return f"{hours}h{minutes}m{text}"

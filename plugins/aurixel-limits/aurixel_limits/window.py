@@ -56,12 +56,11 @@ class Window:
     def wait(self, amount: int, limit: int, now: float) -> float:
         """Seconds until `amount` fits under `limit`; 0 if it does. `amount` must not exceed `limit`."""
         excess = self.total + amount - limit
-        for slot in self._slots:
-            if excess <= 0:
-                break
-            excess -= slot.amount
-            if excess <= 0:
-                return slot.second + MINUTE + 1 - now
+        if excess > 0:
+            for slot in self._slots:
+                excess -= slot.amount
+                if excess <= 0:
+                    return slot.second + MINUTE + 1 - now
         return 0.0
 
     def reset(self, now: float) -> float:
