@@ -100,6 +100,7 @@ async def come_back(store: Store, journal: Path) -> None:
         assert await store.node_read(name) is None
 
 
+@pytest.mark.usefixtures("without_threads")
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_crash_at_every_step_of_a_life(after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fuse = Fuse()
@@ -119,6 +120,7 @@ async def test_a_crash_at_every_step_of_a_life(after: bool, tmp_path: Path, monk
     raise AssertionError("it never came through")
 
 
+@pytest.mark.usefixtures("without_threads")
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_crash_at_every_step_of_a_recovery(after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first life ends where most is open; the second at any step of its recovery; the third must mend both."""
