@@ -49,7 +49,8 @@ class Books:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.settlement is None:
-            await self.close(self._cell(error), error.status if isinstance(error, RequestError) else 0)
+            status = 200 if self.committed else error.status if isinstance(error, RequestError) else 0
+            await self.close(self._cell(error), status)
 
     async def close(self, cell: str, status: int, usage: Usage | None = None) -> Nanos:
         """Settle by `cell` and return the cost. `usage` is a whole reply's; a stream's is asked of its reader."""

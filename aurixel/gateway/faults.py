@@ -22,18 +22,23 @@ def log_bug(error: Exception, request_id: str) -> None:
 
 
 async def answer_error(exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None) -> None:
-    """The error as a whole reply in the caller's dialect, or, where an answer had begun, a connection cut short."""
-    if exchange.started:
-        exchange.abort()
-        return
+    """The error as a whole reply in the caller's dialect, or as the last event of a stream that has begun."""
+    request_id = exchange.head.request_id
+    try:
+        if exchange.started:
+            await exchange.write(dialect.encode_stream_error(error, request_id))
+        else:
+            await _whole(exchange, dialect, error, timing, cost)
+        exchange.finish()
+    except ClientGone:
+        pass
+
+
+async def _whole(exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None) -> None:
     reply = dialect.encode_error(error, exchange.head.request_id)
     status, body = reply.status, reply.body
     if isinstance(error, Refused) and error.text is not None:
         status, body = error.status, error.text
     length = ("content-length", str(len(body)))
-    try:
-        exchange.start(status, (*reply.headers, length, *reply_headers(timing, cost)))
-        await exchange.write(body)
-        exchange.finish()
-    except ClientGone:
-        pass
+    exchange.start(status, (*reply.headers, length, *reply_headers(timing, cost)))
+    await exchange.write(body)

@@ -127,8 +127,10 @@ class Pipeline:
     async def _fail(self, ticket: Ticket, exchange: Exchange, course: Course, error: RequestError) -> None:
         self._metrics.refused(error)
         course.ending = error.code
-        settled = course.books.settlement if course.books is not None else None
-        await answer_error(exchange, ticket.dialect, error, course.timing, settled.cost if settled else None)
+        books = course.books
+        cost = books.settlement.cost if books is not None and books.settlement is not None else None
+        streaming = books is not None and books.reader is not None
+        await answer_error(exchange, ticket.dialect, error, course.timing, cost, streaming=streaming)
 
     def _observe(self, ticket: Ticket, head: RequestHead, course: Course) -> None:
         books = course.books

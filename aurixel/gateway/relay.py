@@ -1,7 +1,7 @@
 """Carries one upstream's answer to the client and settles it before the last byte; it never switches after the first.
 
-Everything that goes wrong before the first byte to the client is raised, so that another leg may be tried. After it the
-client gets the family's own error event, never a clean end.
+Everything that goes wrong is raised: before the first byte to the client another leg may be tried, after it the client
+gets the family's own error event (`faults`), never a clean end.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from aurixel.errors import GatewayError, ProviderError, RequestError
-from aurixel.gateway.books import Books, failed_cell
+from aurixel.errors import ProviderError, RequestError
+from aurixel.gateway.books import Books
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.routing import UpstreamBlock
 from aurixel.gateway.timing import Timing
@@ -84,12 +84,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
                 await books.close("ok", reply.status)
                 self._begin()
                 await exchange.write(out)
-        except (ProviderError, GatewayError) as error:
-            if books.settlement is not None or not (books.committed or reader.pending_out):
-                raise
-            self._begin()
-            await books.close(failed_cell(error, committed=True), reply.status)
-            await exchange.write(reader.pending_out + offer.dialect.encode_stream_error(error, offer.head.request_id))
+        except ProviderError:
+            if reader.pending_out:
+                self._begin()
+                await exchange.write(reader.pending_out)
+            raise
         exchange.finish()
 
     def _begin(self) -> None:

@@ -13,7 +13,9 @@ from tests.node.fixture import Aimock, NodeEnv
 async def test_both_sdks_notice_nothing(node_env: NodeEnv, aimock: Aimock, tmp_path: Path) -> None:
     usage = {"prompt_tokens": 17, "completion_tokens": 5, "input_tokens": 17, "output_tokens": 5}
     aimock.answer({"userMessage": "tool"}, {"toolCalls": [{"name": "weather", "arguments": '{"city":"Oslo"}'}], "usage": usage})
-    aimock.answer({"userMessage": "die"}, {"content": "a long answer that breaks off"}, truncateAfterChunks=3, chunkSize=4, latency=30)
+    aimock.answer(
+        {"userMessage": "die"}, {"content": "a long answer that breaks off"}, truncateAfterChunks=3, chunkSize=4, latency=30
+    )
     aimock.answer({"userMessage": "hello"}, {"content": "Hello from afar", "usage": usage})
     upstreams = upstream("up", "openai", f"{aimock.url}/v1") + upstream("upa", "anthropic", aimock.url)
     async with running(configure(tmp_path, upstreams=upstreams)) as gw:
