@@ -21,12 +21,19 @@ def log_bug(error: Exception, request_id: str) -> None:
     _log.error("bug in request %s: %s\n%s", request_id, type(error).__name__, where)
 
 
-async def answer_error(exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None) -> None:
-    """The error as a whole reply in the caller's dialect, or as the last event of a stream that has begun."""
-    request_id = exchange.head.request_id
+async def answer_error(
+    exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None, *, streaming: bool
+) -> None:
+    """The error as a whole reply in the caller's dialect, or as the last event of a stream that has begun.
+
+    Where another kind of answer had begun the connection is cut: nothing else tells the client that it failed.
+    """
     try:
+        if exchange.started and not streaming:
+            exchange.abort()
+            return
         if exchange.started:
-            await exchange.write(dialect.encode_stream_error(error, request_id))
+            await exchange.write(dialect.encode_stream_error(error, exchange.head.request_id))
         else:
             await _whole(exchange, dialect, error, timing, cost)
         exchange.finish()
