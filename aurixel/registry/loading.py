@@ -104,9 +104,11 @@ def _load(manager: pluggy.PluginManager, name: str, offered: dict[str, list[str]
     except pluggy.PluginValidationError as error:
         raise _fault(f"plugin '{name}': {' '.join(str(error).split())}", f"{PAGE} has the arguments") from error
     except ValueError as error:
-        if "already registered" not in str(error):
+        same = (
+            other for other, plugin in manager.list_name_plugin() if "already registered" in str(error) and _same(plugin, name)
+        )
+        if (other := next(same, None)) is None:
             raise _broken(name, error) from error
-        other = next(other for other, plugin in manager.list_name_plugin() if plugin and _same(plugin, name))
         raise _fault(f"the plugins '{other}' and '{name}' are the same object", "enable one of them") from error
     except Exception as error:
         raise _broken(name, error) from error
