@@ -35,7 +35,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unread_bytes: int = 256 * 1024
     unsent_bytes: int = 64 * 1024
     connections: int = 10_000
-    chunk_bytes: int = 64 * 1024
+    chunk_bytes: int = 128 * 1024
 
     @property
     def tick(self) -> float:

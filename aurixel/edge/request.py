@@ -262,8 +262,7 @@ class IncomingRequest(HTTPMessageDelegate):
     def _fail(self, exchange: HttpExchange, headers: HTTPHeaders | None, error: Exception) -> None:
         """A refusal is answered; anything else is a bug, told by its place and never by its words."""
         if not isinstance(error, RequestError):
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s: %s escaped the gateway at\n%s", exchange.head.request_id, type(error).__name__, place)
+            _log_bug(exchange.head, error)
             error = GatewayError("internal_error", "An internal error happened.")
         if headers is not None:
             headers.pop("Expect", None)
@@ -277,7 +276,16 @@ class IncomingRequest(HTTPMessageDelegate):
 
     def _render(self, head: RequestHead, error: RequestError) -> ErrorReply:
         routes = self._host.routes
-        return self._host.service.render_error(routes.speaker(head.path, head.headers), error, head.request_id)
+        try:
+            return self._host.service.render_error(routes.speaker(head.path, head.headers), error, head.request_id)
+        except Exception as bug:  # noqa: BLE001 - the last resort has no shape, but it is an answer
+            _log_bug(head, bug)
+            return ErrorReply(500, (), b"")
+
+
+def _log_bug(head: RequestHead, error: Exception) -> None:
+    place = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request %s: %s escaped the gateway at\n%s", head.request_id, type(error).__name__, place)
 
 
 def shutting_down() -> GatewayError:

@@ -119,7 +119,7 @@ class Edge:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """See `request.Host`."""
-        task = self._loop.create_task(work)
+        task = self._loop.create_task(work)  # owner: drain() awaits it
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -171,7 +171,8 @@ class Edge:
         except OSError:  # it has gone already
             client.close()
             return
-        task = self._loop.create_task(serve(stream, self._parameters, _Context(peer), partial(self._begin, stream)))
+        requests = serve(stream, self._parameters, _Context(peer), partial(self._begin, stream))
+        task = self._loop.create_task(requests)  # owner: drain() awaits it
         self._streams[stream] = task
         task.add_done_callback(partial(self._ended, stream))
 
@@ -179,6 +180,8 @@ class Edge:
         self._timers[self] = self._loop.call_later(self.limits.tick, self._sweep)
         now, limits = self._loop.time(), self.limits
         for stream in list(self._streams):
+            if stream.closed():
+                continue
             waited = now - stream.since
             if stream.writing():
                 if stream.sent != stream.sent_seen:

@@ -11,7 +11,7 @@ from aurixel.edge import Limits
 from aurixel.errors import ClientError, ClientGone
 from aurixel.gateway.exchange import Exchange
 from tests.edge.door import CHAT, KEY, MESSAGES, Reply, Wire, chunked, door, post
-from tests.edge.test_relay import until
+from tests.edge.waiting import until
 
 pytestmark = pytest.mark.deadline(15)
 

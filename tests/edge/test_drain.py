@@ -11,7 +11,7 @@ from aurixel.errors import ClientGone, GatewayError
 from aurixel.gateway.exchange import Exchange
 from tests.edge.door import CHAT, KEY, MESSAGES, door, post, unreachable
 from tests.edge.test_bad_input import family_error
-from tests.edge.test_relay import until
+from tests.edge.waiting import until
 
 pytestmark = pytest.mark.deadline(15)
 

@@ -10,7 +10,8 @@ import pytest
 from aurixel.edge import Limits
 from aurixel.errors import ClientError, ClientGone
 from aurixel.gateway.exchange import Exchange
-from tests.edge.door import CHAT, KEY, Wire, chunked, door, echo, post
+from tests.edge.door import CHAT, KEY, chunked, door, echo, post
+from tests.edge.waiting import settled, stream_of, until
 
 pytestmark = pytest.mark.deadline(15)
 
@@ -210,146 +211,6 @@ async def test_an_unread_answer_of_a_finished_exchange_counts_too() -> None:
         await until(lambda: opened.service.served == 1 and opened.edge.connections == 0)
 
 
-# --- the client leaves ------------------------------------------------------------------------------------------------
-
-
-def leave_politely(wire: Wire) -> None:
-    wire.writer.close()
-
-
-def leave_by_reset(wire: Wire) -> None:
-    wire.reset()
-
-
-def leave_by_half(wire: Wire) -> None:
-    wire.writer.write_eof()
-
-
-LEAVING = pytest.mark.parametrize("leave", [leave_politely, leave_by_reset, leave_by_half])
-
-
-@LEAVING
-@pytest.mark.parametrize("sent", [0, 3])
-async def test_gone_before_the_body_is_complete(leave: object, sent: int) -> None:
-    gone, began = asyncio.Event(), asyncio.Event()
-
-    async def read(exchange: Exchange) -> None:
-        began.set()
-        try:
-            await exchange.body.all()
-        except ClientGone:
-            assert exchange.gone
-            gone.set()
-
-    async with door(read) as opened:
-        wire = await opened.connect()
-        wire.send(post(b"hello")[: -5 + sent])
-        await began.wait()
-        leave(wire)  # type: ignore[operator]
-        await gone.wait()
-
-
-@LEAVING
-async def test_gone_before_the_answer(leave: object) -> None:
-    gone, began = asyncio.Event(), asyncio.Event()
-
-    async def think(exchange: Exchange) -> None:
-        await exchange.body.all()
-        exchange.on_gone(gone.set)
-        assert not exchange.gone
-        began.set()
-        await gone.wait()
-        assert exchange.gone
-        with pytest.raises(ClientGone):
-            exchange.start(200, ())
-        late = asyncio.Event()
-        exchange.on_gone(late.set)
-        assert late.is_set()
-
-    async with door(think) as opened:
-        wire = await opened.connect()
-        wire.send(post())
-        await began.wait()
-        leave(wire)  # type: ignore[operator]
-        await gone.wait()
-
-
-@LEAVING
-async def test_gone_in_the_middle_of_the_answer(leave: object) -> None:
-    gone = asyncio.Event()
-
-    async def stream(exchange: Exchange) -> None:
-        await exchange.body.all()
-        exchange.on_gone(gone.set)
-        exchange.start(200, (("content-type", "text/event-stream"),))
-        await exchange.write(b"data: 1\n\n")
-        await gone.wait()
-        with pytest.raises(ClientGone):
-            await exchange.write(b"data: 2\n\n")
-        exchange.finish()
-
-    async with door(stream) as opened:
-        wire = await opened.connect()
-        wire.send(post())
-        await wire.reader.readuntil(b"data: 1\n\n")
-        leave(wire)  # type: ignore[operator]
-        await gone.wait()
-
-
-@pytest.mark.parametrize("leave", [leave_politely, leave_by_reset])
-async def test_gone_while_a_write_waits(leave: object) -> None:
-    written, gone, told = [0], asyncio.Event(), []
-
-    async def pour(exchange: Exchange) -> None:
-        exchange.start(200, (("content-type", "text/plain"),))
-        exchange.on_gone(lambda: told.append("also"))
-        try:
-            while True:
-                await exchange.write(b"x" * 65_536)
-                written[0] += 1
-        except ClientGone:
-            gone.set()
-
-    async with door(pour) as opened:
-        wire = await opened.connect(receive_buffer=4096)
-        wire.send(post())
-        await until(lambda: written[0] > 0)
-        await settled(lambda: written[0])
-        leave(wire)  # type: ignore[operator]
-        await gone.wait()
-    assert not told, "who writes learns it from the error, and is not interrupted as well"
-
-
-async def test_gone_while_the_key_is_looked_up_serves_nobody() -> None:
-    slow = asyncio.Event()
-    async with door(slow=slow) as opened:
-        wire = await opened.connect()
-        wire.send(post()[: -len(b"hello")])
-        await opened.service.admitting.wait()
-        wire.reset()
-        (stream,) = opened.edge._streams
-        await until(stream.closed)
-        slow.set()
-        await until(lambda: opened.edge.connections == 0)
-        assert opened.service.served == 0
-
-
-async def test_a_slow_admission_is_like_a_quick_one() -> None:
-    slow = asyncio.Event()
-    async with door(slow=slow) as opened:
-        wire, other = await opened.connect(), await opened.connect()
-        wire.send(post(b"hello") + post(b"again"))
-        other.send(post(headers=""))
-        await opened.service.admitting.wait()
-        slow.set()
-        assert (await wire.reply()).body == b"hello"
-        assert (await wire.reply()).body == b"again"
-        refused = await other.reply()
-        assert refused.status == 401
-        other.send(post())
-        assert (await other.reply()).status == 200
-
-
 # --- endings ----------------------------------------------------------------------------------------------------------
 
 
@@ -434,6 +295,38 @@ async def test_a_service_that_fails_is_a_bug_told_by_its_place(
             assert reply.status == 500
             assert "canary-4711" not in str(reply.body)
     assert "canary-4711" not in caplog.text.replace('raise KeyError("canary-4711")', "")
+
+
+async def test_an_error_that_cannot_be_rendered_is_still_an_answer(
+    monkeypatch: pytest.MonkeyPatch, expected_logs: object
+) -> None:
+    def fail(*args: object) -> None:
+        raise KeyError("canary-4711")
+
+    expected_logs("aurixel.edge.request", r"KeyError escaped the gateway at", level=logging.ERROR, times=1)  # type: ignore[operator]
+    async with door() as opened:
+        monkeypatch.setattr(opened.service, "render_error", fail)
+        wire = await opened.connect()
+        wire.send(post(headers=""))
+        reply = await wire.reply()
+        assert (reply.status, reply.body) == (500, b"")
+        wire.send(post())
+        assert (await wire.reply()).status == 200
+
+
+async def test_an_admission_that_fails_is_a_bug(expected_logs: object) -> None:
+    expected_logs("aurixel.edge.request", r"RuntimeError escaped the gateway at", level=logging.ERROR, times=2)  # type: ignore[operator]
+    slow = asyncio.Event()
+    slow.set()
+    for way in (None, slow):
+        async with door(slow=way) as opened:
+
+            def fail(route: str, head: object) -> str:
+                raise RuntimeError
+
+            opened.service._judge = fail  # type: ignore[method-assign]
+            assert (await opened.ask(post())).status == 500
+            assert opened.service.served == 0
 
 
 async def test_a_service_that_gives_no_answer_is_a_bug(expected_logs: object) -> None:
@@ -547,26 +440,3 @@ async def test_many_at_once_get_their_own_answers() -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(40):
                 group.create_task(client(number))
-
-
-# --- waiting without a clock ------------------------------------------------------------------------------------------
-
-
-def stream_of(exchange: Exchange) -> object:
-    return exchange._stream  # type: ignore[attr-defined]
-
-
-async def until(true: object) -> None:
-    """Turns of the loop until `true()`; the test's deadline ends what never comes."""
-    while not true():  # type: ignore[operator]  # noqa: ASYNC110 - what is waited for sets no event
-        await asyncio.sleep(0)
-
-
-async def settled(value: object) -> None:
-    """Turns of the loop until `value()` stays the same for many of them: both sides then wait for the other."""
-    last, same = None, 0
-    while same < 3000:
-        await asyncio.sleep(0)
-        now = value()  # type: ignore[operator]
-        same = same + 1 if now == last else 0
-        last = now
