@@ -4,7 +4,7 @@ It promises that every wait has a deadline, that leaving a call closes its conne
 read to its end, that a stalled reader stalls the upstream, and that what it raises are `ProviderError`s which name no
 host, header or key. It follows no redirect, keeps no cookie, reads no proxy from the environment, judges no status,
 and sends again in one case only: a pooled connection that broke before the first byte of an answer.
-Why it is built on aiohttp in this way: docs/decisions/0003-upstream-client.md.
+Why it is built on aiohttp in this way: docs/decisions/0006-upstream-client.md.
 """
 
 from aurixel.upstream.client import OUTBOUND_HEADERS, Upstream, UpstreamMetrics, outbound_headers

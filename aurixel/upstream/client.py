@@ -143,7 +143,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
             self._response = await session.request(
                 outgoing.method,
                 URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
-                headers=[(name, value) for name, value in outgoing.headers if name.lower() not in _FRAMING],
+                headers=[(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING],
                 data=Slices(outgoing.body) if outgoing.body else None,
                 allow_redirects=False,
                 timeout=timeout_to_connect(min(self._timeouts.connect, self._timeouts.total)),

@@ -20,6 +20,7 @@ from aurixel.testing.scripted import (
     interim,
     send,
     slices,
+    unread,
 )
 from aurixel.upstream import OUTBOUND_HEADERS, Upstream, outbound_headers
 from tests.upstream.client import PATIENT, Counted, fails, fetch, post
@@ -207,6 +208,16 @@ async def test_the_other_encodings(scripted_upstream: ScriptedUpstream, upstream
         assert await reply.read(len(STREAM)) == STREAM
 
 
+async def test_inflated_sizes_about_the_limit_of_a_piece(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
+    """The last input may be digested while output is still to come."""
+    for size in range(64 * 1024 - 2, 64 * 1024 + 300):
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        body = deflate.compress(bytes(size)) + deflate.flush()
+        scripted_upstream.reply(body=body, headers=[("Content-Encoding", "deflate")])
+        _, pieces = await fetch(upstream, post(scripted_upstream.url))
+        assert sum(map(len, pieces)) == size
+
+
 async def test_an_empty_body_is_no_broken_gzip(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
     scripted_upstream.reply(body=b"", headers=[("Content-Encoding", "gzip")])
     assert await fetch(upstream, post(scripted_upstream.url)) == (200, [])
@@ -256,8 +267,6 @@ async def test_read_has_a_limit(scripted_upstream: ScriptedUpstream, upstream: U
 
 
 async def test_an_answer_before_the_request_is_read(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
-    from aurixel.testing.scripted import unread
-
     scripted_upstream.on("*", unread, answer(status=413, body=b"too large"))
     assert await fetch(upstream, post(scripted_upstream.url, b"x" * 100)) == (413, [b"too large"])
 

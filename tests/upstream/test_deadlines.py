@@ -10,7 +10,8 @@ from aurixel.testing.scripted import Call, ScriptedUpstream, answer, chunked, he
 from aurixel.upstream import Timeouts, Upstream
 from tests.upstream.client import Counted, fails, fetch, post
 
-SHORT = 0.05
+SHORT = 0.05  # for what never comes
+ROOM = 0.3  # for what has to come first, on a busy machine too
 LENGTH = head(200, [("Content-Length", "100")])
 CHUNKED = head(200, [("Transfer-Encoding", "chunked")])
 
@@ -74,7 +75,7 @@ async def test_first_byte_while_sending(scripted_upstream: ScriptedUpstream, ups
     over.set()
 
 
-@pytest.mark.parametrize("timeouts", [Timeouts(idle=SHORT), Timeouts(total=SHORT)], ids=["idle", "total"])
+@pytest.mark.parametrize("timeouts", [Timeouts(idle=ROOM), Timeouts(total=ROOM)], ids=["idle", "total"])
 @pytest.mark.parametrize(
     ("steps", "came"),
     [
@@ -97,13 +98,13 @@ async def test_idle(
 async def test_idle_is_shorter_than_the_wait_for_the_head(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
     """The one timer looks again often enough, whatever it was set for."""
     scripted_upstream.on("*", LENGTH, send(b"abc"), stall)
-    timeouts = Timeouts(first_byte=60, idle=SHORT, total=60)
+    timeouts = Timeouts(first_byte=60, idle=ROOM, total=60)
     assert await fails(upstream, post(scripted_upstream.url), timeouts) == ("upstream_timeout", b"abc")
 
 
 async def test_total_ends_a_stream_that_never_pauses(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
     scripted_upstream.on("*", CHUNKED, drip)
-    code, came = await fails(upstream, post(scripted_upstream.url), Timeouts(idle=SHORT, total=4 * SHORT))
+    code, came = await fails(upstream, post(scripted_upstream.url), Timeouts(idle=ROOM, total=2 * ROOM))
     assert code == "upstream_timeout"
     assert set(came) == {ord("x")}
     await scripted_upstream.closed()
@@ -113,11 +114,11 @@ async def test_a_busy_reader_is_no_idle_upstream(scripted_upstream: ScriptedUpst
     go_on = asyncio.Event()
     scripted_upstream.once(CHUNKED, chunked([b"a"], end=False), wait(go_on), chunked([b"b"]))
     scripted_upstream.once(stall)
-    async with upstream.open(post(scripted_upstream.url), Timeouts(idle=SHORT)) as reply:
+    async with upstream.open(post(scripted_upstream.url), Timeouts(idle=ROOM)) as reply:
         chunks = reply.chunks()
         assert await anext(chunks) == b"a"
-        # The reader is busy for four times as long as the upstream may be silent: with another call that times out.
-        assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=4 * SHORT)) == ("upstream_timeout", b"")
+        # The reader is busy for twice as long as the upstream may be silent: with another call that times out.
+        assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=2 * ROOM)) == ("upstream_timeout", b"")
         go_on.set()
         assert [piece async for piece in chunks] == [b"b"]
 
@@ -127,8 +128,8 @@ async def test_a_whole_answer_outlives_total(scripted_upstream: ScriptedUpstream
     scripted_upstream.once(answer(body=b"all of it"))
     scripted_upstream.once(stall)
     scripted_upstream.reply(body=b"next")
-    async with upstream.open(post(scripted_upstream.url), Timeouts(total=SHORT)) as reply:
-        assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=4 * SHORT)) == ("upstream_timeout", b"")
+    async with upstream.open(post(scripted_upstream.url), Timeouts(total=ROOM)) as reply:
+        assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=2 * ROOM)) == ("upstream_timeout", b"")
         assert await reply.read(100) == b"all of it"
     assert await fetch(upstream, post(scripted_upstream.url)) == (200, [b"next"])
 
@@ -136,7 +137,7 @@ async def test_a_whole_answer_outlives_total(scripted_upstream: ScriptedUpstream
 async def test_nothing_fires_after_the_end(scripted_upstream: ScriptedUpstream, upstream: Upstream, counted: Counted) -> None:
     """A connection that went back to the pool is not broken by the deadline of the call before."""
     scripted_upstream.once(answer(body=b"first"))
-    assert await fetch(upstream, post(scripted_upstream.url), Timeouts(total=SHORT)) == (200, [b"first"])
+    assert await fetch(upstream, post(scripted_upstream.url), Timeouts(total=ROOM)) == (200, [b"first"])
     scripted_upstream.on("*", stall)
-    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=4 * SHORT)) == ("upstream_timeout", b"")
+    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=2 * ROOM)) == ("upstream_timeout", b"")
     assert counted.told == ["opened", "first_byte", "reused"]

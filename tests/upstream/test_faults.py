@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
+from aurixel.errors import ProviderError
 from aurixel.testing.scripted import (
-    Call,
     ScriptedUpstream,
     Step,
     chunked,
@@ -22,7 +22,7 @@ from aurixel.testing.scripted import (
     unread,
 )
 from aurixel.upstream import Upstream
-from tests.upstream.client import Counted, fails, fetch, post
+from tests.upstream.client import PATIENT, Counted, fails, fetch, post
 
 SENT = b"data: 1\n\n"
 LENGTH = head(200, [("Content-Length", "100")])
@@ -89,15 +89,22 @@ async def test_within_the_body(
     assert await fails(upstream, post(scripted_upstream.url)) == ("upstream_died", came)
 
 
-async def test_what_came_with_the_cut_is_handed_on(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
-    """Bytes and the end of the connection arrive in one turn of the loop: the bytes are not lost."""
-
-    async def at_once(call: Call) -> None:
-        call.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + SENT)
-        call.close()
-
-    scripted_upstream.on("*", at_once)
-    assert await fails(upstream, post(scripted_upstream.url)) == ("upstream_died", SENT)
+@pytest.mark.parametrize("end", [close, reset])
+async def test_what_came_before_the_cut_is_handed_on(
+    scripted_upstream: ScriptedUpstream, upstream: Upstream, end: Step
+) -> None:
+    """The reader is slow, and finds bytes and the end of the connection together: the bytes are not lost."""
+    scripted_upstream.once(LENGTH, send(SENT), end)
+    scripted_upstream.reply(body=b"x")
+    async with upstream.open(post(scripted_upstream.url), PATIENT) as reply:
+        await scripted_upstream.closed()
+        for _ in range(20):  # turns of the loop, for the end to arrive
+            await fetch(upstream, post(scripted_upstream.url))
+        chunks = reply.chunks()
+        assert await anext(chunks) == SENT
+        for _ in range(2):
+            with pytest.raises(ProviderError, match="upstream_died"):
+                await anext(chunks)
 
 
 async def test_a_reset_is_no_end_of_a_body_without_length(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:

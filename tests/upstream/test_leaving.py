@@ -84,7 +84,7 @@ async def test_cancelled_while_sending(scripted_upstream: ScriptedUpstream, upst
 
     scripted_upstream.on("*", unread, deaf)
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(fetch(upstream, post(scripted_upstream.url, *[MEGABYTE] * 64)))
+        task = group.create_task(fetch(upstream, post(scripted_upstream.url, MEGABYTE * 64)))
         await arrived.wait()
         await cancel(task)
         left.set()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aurixel.testing.scripted import ScriptedUpstream
+from aurixel.testing.scripted import ScriptedUpstream, send
 from aurixel.upstream import Upstream
 from tests.upstream.client import Counted, fails, fetch, post
 
@@ -61,8 +61,6 @@ async def test_the_systems_authorities_stay_trusted(trusting: Upstream, upstream
 
 
 async def test_plain_http_behind_https(scripted_upstream: ScriptedUpstream, trusting: Upstream) -> None:
-    from aurixel.testing.scripted import send
-
     scripted_upstream.greet(send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
     url = scripted_upstream.url.replace("http:", "https:")
     assert await fails(trusting, post(url)) == ("upstream_unreachable", b"")
