@@ -1,7 +1,7 @@
 """Takes a request body apart at its top level, and reads single fields from it; it never quotes what it read.
 
 Values stay as written (`msgspec.Raw` slices of the body). Whatever is wrong is a `ClientError` that names the field.
-Nesting is bounded by the decoder's own guard, which follows the interpreter's recursion limit (about 900 levels).
+Nesting is bounded by the decoder's own guard, which follows the interpreter's (about 900 levels on Python 3.11).
 """
 
 from __future__ import annotations

@@ -35,12 +35,17 @@ def text_size(text: str | None) -> int:
 
 
 def strings_size(value: object) -> int:
-    """UTF-8 bytes of all strings inside a decoded JSON value."""
-    if isinstance(value, str):
-        return text_size(value)
-    if isinstance(value, dict):
-        return sum(map(strings_size, value.values()))
-    return sum(map(strings_size, value)) if isinstance(value, list) else 0
+    """UTF-8 bytes of all strings inside a decoded JSON value, however deep."""
+    size, found = 0, [value]
+    while found:
+        item = found.pop()
+        if isinstance(item, str):
+            size += text_size(item)
+        elif isinstance(item, dict):
+            found += item.values()
+        elif isinstance(item, list):
+            found += item
+    return size
 
 
 def nonzero(counts: Counts) -> Counts:
