@@ -34,18 +34,25 @@ class BoundCheck:
         return self._watcher is not None
 
     async def ask(self, principal: Principal, facts: RequestFacts) -> Verdict:
-        """The check's verdict; a failed check allows or denies as configured."""
+        """The check's verdict; a check that fails, or answers something else, allows or denies as configured."""
         try:
-            return await self._site.bounded(self.check.check(principal, facts), self.deadline)
+            verdict: object = await self._site.bounded(self.check.check(principal, facts), self.deadline)
         except PluginFailed:
-            if self.on_error == "allow":
-                return Allow()
-            return Deny(
-                code="policy_unavailable",
-                message="A policy check could not decide. Try again shortly.",
-                status=503,
-                retry_after=1,
-            )
+            return self._on_error()
+        if isinstance(verdict, Allow | Deny | Rewrite):
+            return verdict
+        self._site.failed(TypeError())
+        return self._on_error()
+
+    def _on_error(self) -> Verdict:
+        if self.on_error == "allow":
+            return Allow()
+        return Deny(
+            code="policy_unavailable",
+            message="A policy check could not decide. Try again shortly.",
+            status=503,
+            retry_after=1,
+        )
 
     def tell(self, outcome: Outcome) -> None:
         """Tell the check how the request ended."""

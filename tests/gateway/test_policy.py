@@ -36,6 +36,7 @@ class Scripted:
 
     def __init__(self, verdict: Verdict | Exception | None) -> None:
         self.verdict = verdict
+        self.answer: Any = ...
         self.seen: list[RequestFacts] = []
         self.told: list[Outcome] = []
 
@@ -44,6 +45,8 @@ class Scripted:
 
     async def check(self, principal: Principal, facts: RequestFacts) -> Verdict:
         self.seen.append(facts)
+        if self.answer is not ...:
+            return self.answer  # type: ignore[no-any-return]
         if self.verdict is None:
             await asyncio.Event().wait()
         if isinstance(self.verdict, Exception):
@@ -111,6 +114,17 @@ async def test_a_check_that_never_answers_meets_its_deadline(expected_logs: Any)
     with pytest.raises(PolicyError):
         async with policy(Scripted(None), deadline=0.01).ask(PRINCIPAL, FACTS):
             pytest.fail("unreachable")
+
+
+@pytest.mark.parametrize("answer", [None, True, "yes", Allow])
+async def test_what_is_no_verdict_is_a_failure_and_not_a_yes(expected_logs: Any, answer: Any) -> None:
+    expected_logs("aurixel.plugins", "plugin scripted failed in check: TypeError", level=logging.ERROR, times=1)
+    check = Scripted(Allow())
+    check.answer = answer
+    with pytest.raises(PolicyError) as caught:
+        async with policy(check).ask(PRINCIPAL, FACTS):
+            pytest.fail("unreachable")
+    assert caught.value.code == "policy_unavailable"
 
 
 async def test_an_exception_inside_still_tells() -> None:

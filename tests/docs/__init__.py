@@ -1,0 +1,1 @@
+"""The manual is true: pages that name things are held against the things."""
