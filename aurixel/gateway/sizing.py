@@ -54,7 +54,8 @@ def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: Pr
     fixed = -(-input_tokens * input_rate // _PER) - (-rates.get("requests", 0) // _PER)
     for need in request.needs:
         if need.startswith("tool_calls."):
-            fixed += -(-TOOL_CALLS * rates.get(need, 0) // _PER)
+            most = request.calls.get(need, TOOL_CALLS)
+            fixed += price.charge({need: most})
     limited = request.output_limit is not None
     output = request.output_limit if request.output_limit is not None else rules.max_output
     shortest = output if limited else min(output, LEAST_OUTPUT)

@@ -108,6 +108,10 @@ class Ledger:
             oldest_unposted_ms=max((now - settlement.done_ms for _, settlement in unposted), default=0),
         )
 
+    async def flush(self) -> None:
+        """Post what is settled by now, without waiting for the next round. `StoreUnavailable` if the store is silent."""
+        await post_round(self._open_books())
+
     # --- begin ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:

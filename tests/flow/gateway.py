@@ -177,10 +177,13 @@ class Running:
         return [record async for record in usage_stream(self.store, profile.account)]
 
     async def settled(self, email: str = "a@example.com", count: int = 1) -> list[UsageRecord]:
-        """Its records once there are `count`, and nothing is held any more (the poster takes a fraction of a second)."""
-        while len(records := await self.records(email)) < count or self.app.ledger.totals().open:
-            await asyncio.sleep(0.02)  # the deadline is the test's own
-        return records
+        """Its records once there are `count` and no request holds anything; the deadline is the test's own."""
+        while True:
+            await self.app.ledger.flush()
+            records = await self.records(email)
+            if len(records) >= count and not self.app.ledger.totals().open:
+                return records
+            await asyncio.sleep(0)
 
 
 OPENAI_BODY = {"model": "gpt-test", "messages": [{"role": "user", "content": "Say hello to the world"}]}

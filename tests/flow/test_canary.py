@@ -72,6 +72,11 @@ def anthropic_body(**more: Any) -> dict[str, Any]:
     return body | {"metadata": {"user_id": FIELD}, FIELD: FIELD} | more
 
 
+def files(folder: Path) -> dict[str, str]:
+    """Every file the gateway wrote or read, as it is on disk."""
+    return {str(path): path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file()}
+
+
 async def test_nothing_that_passes_through_stays(
     gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path
 ) -> None:
@@ -154,7 +159,7 @@ async def test_nothing_that_passes_through_stays(
     await gw.settled(count=2 * 14)
     await gw.app.stop()
     sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
-    sinks |= {str(path): path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()}
+    sinks |= files(tmp_path)
     assert any("aurixel.db" in name for name in sinks)
     secret = key.rpartition("-")[2]
     for name, text in sinks.items():
