@@ -7,7 +7,7 @@ environment. In a plugin's block such a value is a `Secret` from then on. No val
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -23,7 +23,6 @@ from aurixel.values import Secret
 
 _ENV: Final = "env:"
 _PLUGINS: Final = ("upstreams", "policy")
-Edit = Callable[[dict[str, Any]], None]
 
 
 class _Overrides(EnvSettingsSource):
@@ -39,18 +38,15 @@ class _Overrides(EnvSettingsSource):
         return value
 
 
-def load(path: Path | None, *, needs: Collection[str] | None = None, edit: Edit | None = None) -> Settings:
+def load(path: Path | None, *, needs: Collection[str] | None = None) -> Settings:
     """The settings of a file (None: the defaults) under the environment's overrides.
 
     `needs` names the sections a command will use: an `env:NAME` without a value in another one does no harm (None: all
-    are used). `edit` may change the merged values before they are judged (`aurixel dev` does). `ConfigFaults` has
-    everything that is wrong.
+    are used). `ConfigFaults` has everything that is wrong.
     """
     file = read_toml(path) if path is not None else None
     faults = _unknown_sections()
     values = _merge(file.data if file is not None else {}, _Overrides()())
-    if edit is not None:
-        edit(values)
     absent: list[KeyPath] = []
     resolved = _resolve(values, (), absent)
     for where in absent:

@@ -302,6 +302,34 @@ def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None
     assert "sum:" in aurixel("ledger", "verify").out
 
 
+def test_a_terminal_sees_how_far_the_proof_is(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    aurixel("account", "create", "a@b")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    done = aurixel("ledger", "verify")
+    assert "100%" in done.err
+    assert done.out == "1 accounts: everything adds up\n"
+    assert aurixel("ledger", "verify", "--json").err == ""
+
+
+def test_a_plugin_brings_a_command(aurixel: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "extra_greeting.py").write_text(
+        "import click\nfrom aurixel.plugin import hookimpl\n"
+        "@hookimpl\ndef register_commands(commands):\n"
+        "    commands.add_command(click.Command('greet', callback=lambda: click.echo('hello')))\n"
+    )
+    told = folder / "extra_greeting-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: extra-greeting\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[aurixel]\ngreeting = extra_greeting\n")
+    monkeypatch.syspath_prepend(str(folder))
+    assert aurixel("greet").code == 2
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace('"limits", ', '"limits", "greeting", '))
+    assert aurixel("greet") == (0, "hello\n", "")
+    (row,) = (row for row in aurixel("plugins", "list", "--json").json if row["name"] == "greeting")
+    assert (row["distribution"], row["brings"]) == ("extra-greeting", ["commands"])
+
+
 def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
     assert aurixel("node", "list").out == "no nodes\n"
 
