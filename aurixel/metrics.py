@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from aurixel.errors import CLIENT_CODES, CREDIT_CODES, GATEWAY_CODES, POLICY_CODES, PROVIDER_CODES, RequestError
@@ -143,19 +143,50 @@ class RequestMetrics:
             self._estimated.inc()
 
 
-class PluginMetrics:
-    """What plugins do wrong, and how long calls into them take."""
+class PluginMetrics(Collector):
+    """What plugins do wrong, and how long calls into them take (`registry.PluginMeter`).
+
+    Plain sums that are read once a scrape: a histogram would cost more than most of the calls it measures.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["plugin", "where"]
-        self._errors = Counter("aurixel_plugin_errors", "Failures of plugins.", labels, registry=registry)
-        self._seconds = Histogram(
-            "aurixel_plugin_seconds", "Time in one call into a plugin.", labels, buckets=_CALL, registry=registry
-        )
+        self._calls: dict[tuple[str, str], _Calls] = {}
+        registry.register(self)
 
     def bind(self, plugin: str, where: str) -> tuple[Callable[[float], object], Callable[[], object]]:
         """Takes the seconds of one call; counts one failure."""
-        return self._seconds.labels(plugin, where).observe, self._errors.labels(plugin, where).inc
+        calls = self._calls.setdefault((plugin, where), _Calls())
+        return calls.took, calls.failed
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are known only with the values, and they clash with no other."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """The sums as they are now."""
+        labels = ("plugin", "where")
+        errors = CounterMetricFamily("aurixel_plugin_errors", "Failures of plugins.", labels=labels)
+        seconds = SummaryMetricFamily("aurixel_plugin_seconds", "Time in calls into plugins.", labels=labels)
+        for place, calls in self._calls.items():
+            errors.add_metric(place, calls.errors)
+            seconds.add_metric(place, count_value=calls.count, sum_value=calls.seconds)
+        return (errors, seconds)
+
+
+class _Calls:
+    """The calls into one place of one plugin."""
+
+    __slots__ = ("count", "errors", "seconds")
+
+    def __init__(self) -> None:
+        self.count, self.errors, self.seconds = 0, 0, 0.0
+
+    def took(self, seconds: float) -> None:
+        self.count += 1
+        self.seconds += seconds
+
+    def failed(self) -> None:
+        self.errors += 1
 
 
 class ObserverMetrics:
