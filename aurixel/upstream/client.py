@@ -104,11 +104,13 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> UpstreamReply:
+        outgoing = self._outgoing
+        del self._outgoing  # an answer may take an hour, and the body is large
         try:
-            answer = await self._send(self._upstream.pooled)
+            answer = await self._send(outgoing, self._upstream.pooled)
             if isinstance(answer, str) and self._pool_was_stale():
                 self._upstream.metrics.retried()
-                answer = await self._send(self._upstream.single)
+                answer = await self._send(outgoing, self._upstream.single)
         except BaseException:
             self._stop()
             raise
@@ -132,10 +134,9 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
             metrics.reused()
         self._watch.connected()
 
-    async def _send(self, session: aiohttp.ClientSession) -> Reply | Code:
+    async def _send(self, outgoing: Outgoing, session: aiohttp.ClientSession) -> Reply | Code:
         """One attempt: the reply, or the code of what went wrong."""
         self.link = None
-        outgoing = self._outgoing
         if _UNFIT.search(outgoing.url):
             return "plugin_bug"
         token = current.set(self)
@@ -194,6 +195,8 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
                 self._transport.abort()  # aiohttp closed it, but would first send all it has buffered
         elif self._cut():
             self._response.close()
+        # A connection lives on in the context of the call that opened it, and so does that call.
+        self.link = self._connection = self._transport = self._response = None
 
 
 class _Unwatched:

@@ -43,12 +43,12 @@ class Link(ResponseHandler):
         """A request goes out next."""
         self.uses += 1
         self.heard = False
-        self._body = None
         self._serves = True
 
     def rest(self) -> None:
         """The answer has come: back to the pool, or to be closed."""
         self._serves = False
+        self._body = None
 
     def reads(self, body: aiohttp.StreamReader) -> None:
         """The head is here, and this is its body."""

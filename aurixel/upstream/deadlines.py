@@ -40,7 +40,7 @@ class Watch:
     def connected(self) -> None:
         """There is a connection, and the request goes out on it: from now the head of the answer is awaited."""
         self._head_by = self.time() + self._timeouts.first_byte
-        self.stop()
+        self._cancel()
         self._look()
 
     def head_came(self) -> float:
@@ -58,8 +58,13 @@ class Watch:
 
     def stop(self) -> None:
         """No more deadlines."""
+        self._cancel()
+        self._cut = _nothing  # else the call and its watch hold each other until a garbage collection
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _look(self) -> None:
         now, idle = self.time(), self._timeouts.idle
@@ -72,3 +77,7 @@ class Watch:
             self.expired = self._cut()
         else:  # within `idle`, because a wait may begin at any time
             self._timer = self._call_at(min(deadline, now + idle), self._look)
+
+
+def _nothing() -> bool:
+    return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+from collections import Counter
 
 import pytest
 
@@ -208,3 +210,32 @@ async def test_answers_never_mix(scripted_upstream: ScriptedUpstream, upstream: 
     assert counted.told.count("reused") > 100
     await upstream.close()
     await scripted_upstream.closed()
+
+
+@pytest.mark.parametrize("path", ["/whole", "/early"])
+async def test_a_call_is_gone_when_it_is_left(scripted_upstream: ScriptedUpstream, upstream: Upstream, path: str) -> None:
+    """Nothing of it waits for a garbage collection, or lives on with the pooled connection."""
+    scripted_upstream.on("/whole", answer(body=b"abc"))
+    scripted_upstream.on("/early", CHUNKED, chunked([b"a"], end=False), stall)
+
+    async def call() -> None:
+        async with upstream.open(post(scripted_upstream.url, path=path), PATIENT) as reply:
+            async for _ in reply.chunks():
+                if path == "/early":
+                    break
+
+    def alive() -> Counter[str]:
+        return Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__module__.startswith("aurixel."))
+
+    await call()
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive()
+        for _ in range(10):
+            await call()
+        after = alive()
+    finally:
+        gc.enable()
+    assert (after["Reply"], after["Outgoing"]) == (0, 0)
+    assert after["_Call"] - before["_Call"] < 3  # the empty shell of one lives in the context of each connection
