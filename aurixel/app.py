@@ -230,6 +230,7 @@ class App:
             )
             for name, model in sorted(snapshot.models.items())
             if snapshot.price(name, now) is not None
+            and any(route.upstream in self.settings.upstreams for route in model.routes)
         ]
 
     # --- the catalogue -------------------------------------------------------------------------------------------------
