@@ -370,7 +370,7 @@ def test_sqlite_does_what_the_model_does(sqlite_place: SqlitePlace) -> None:
 
 @pytest.mark.deadline(120)
 def test_mongo_does_what_the_model_does(mongo_place: MongoPlace) -> None:
-    explore(mongo_place.make(), 60)
+    explore(mongo_place.make(), 120)
 
 
 @pytest.mark.deadline(120)

@@ -275,6 +275,14 @@ async def test_a_caller_that_gave_up_disturbs_nobody(path: Path) -> None:
         assert len(await store.accounts_page("", 99)) == 51  # given up, and done all the same
 
 
+async def test_a_commit_is_on_the_disk(path: Path) -> None:
+    """No test can pull the plug: the settings that make SQLite wait for the disk are read back."""
+    async with opened(path) as store:
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2)):
+            sql = f"PRAGMA {pragma}"
+            assert await store._engine.write(lambda connection, sql=sql: connection.execute(sql).fetchone()) == (value,)
+
+
 WRITER = """
 import asyncio, sys
 from aurixel.storage.sqlite import SqliteStore
