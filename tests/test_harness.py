@@ -49,6 +49,14 @@ def test_declared_stderr__passes(expected_stderr):
 
 def test_info__passes(): log.info("all is well")
 
+def test_sets_up_logging__passes():
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.CRITICAL)
+
+def test_does_not_see_it__passes(expected_logs):
+    expected_logs("aurixel", "hm", level=logging.ERROR)
+    log.error("hm")
+
 async def test_leaves_a_task__errors(): asyncio.create_task(asyncio.Event().wait())
 
 @pytest.mark.deadline(0.2)

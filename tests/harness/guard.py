@@ -3,7 +3,8 @@
 What a test means to happen it declares, with the fixtures `expected_logs` and `expected_stderr`; what is declared and
 does not happen fails it too. Exceptions nobody saw (in `__del__`, in a thread, of a coroutine never awaited) are turned
 into warnings by pytest and into failures by `filterwarnings = error`; a collection after each test makes sure that they
-fail the test that caused them. The idea is Tornado's: its test run fails on any unexpected log line.
+fail the test that caused them. How a test set up logging is undone after it. The idea is Tornado's: its test run fails
+on any unexpected log line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -127,6 +129,28 @@ def expected_stderr(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Declares lines (a regular expression each) that this test may write to stderr; any other fails it."""
     patterns = request.node.stash[_stderr]
     return lambda pattern: patterns.append(re.compile(pattern))
+
+
+def _loggers() -> dict[logging.Logger, tuple[list[logging.Handler], list[Any], int, bool, bool]]:
+    """How every logger is set up now."""
+    known = [
+        logging.root,
+        *(logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)),
+    ]
+    return {log: ([*log.handlers], [*log.filters], log.level, log.propagate, log.disabled) for log in known}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    # A command called in this process sets up logging, as commands do: to a stream that is closed when its test is over.
+    before = _loggers()
+    result = yield
+    for log, (handlers, filters, level, propagate, disabled) in before.items():
+        log.handlers[:], log.filters[:] = handlers, filters
+        log.propagate, log.disabled = propagate, disabled
+        if log.level != level:
+            log.setLevel(level)
+    return result
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,4 +13,6 @@ from tests.harness.require import require
 @pytest.fixture(scope="session")
 def promtool() -> Path:
     """The path of promtool, found on PATH; Debian has it in the package `prometheus`."""
-    return Path(require(shutil.which("promtool"), "promtool", "not on PATH (Debian: apt-get install prometheus)"))
+    return Path(
+        require(shutil.which("promtool"), "promtool", "not on PATH (Debian: the package promtool, before trixie prometheus)")
+    )
