@@ -3,8 +3,8 @@
 It promises what `aurixel.storage.Store` says on a standalone server, a replica set and a sharded cluster alike: no
 transactions, no pipeline updates, writes that a majority has on disk, reads of what a majority has. Anything that is not
 a clean answer is `StoreUnavailable`. The driver sends each operation once: what is sent again is decided by the ledger,
-which reads first, and a hidden second sending would only land later. Long, so that the day the driver must go one file
-changes.
+which reads first, and a hidden second sending would only land later. It stays whole, so that the day
+the driver must go one file changes.
 """
 
 from __future__ import annotations

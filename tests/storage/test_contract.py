@@ -1,4 +1,7 @@
-"""What every store must do: each operation with each clause of its guard, sent twice, and from many callers at once."""
+"""What every store must do: each operation with each clause of its guard, sent twice, and from many callers at once.
+
+It stays whole because it is one contract: who writes a third store reads this page from top to bottom.
+"""
 
 from __future__ import annotations
 
