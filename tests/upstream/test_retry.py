@@ -110,7 +110,7 @@ async def test_not_when_the_deadline_passed(scripted_upstream: ScriptedUpstream,
     scripted_upstream.reply(body=b"answer")
     await fetch(upstream, post(scripted_upstream.url))
     scripted_upstream.on("*", stall)
-    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=0.3)) == ("upstream_timeout", b"")
+    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=0.5)) == ("upstream_timeout", b"")
     assert len(scripted_upstream.requests) == 2
     assert counted.told == STALE
 
@@ -120,7 +120,7 @@ async def test_a_retry_has_its_deadlines_too(scripted_upstream: ScriptedUpstream
     await fetch(upstream, post(scripted_upstream.url))
     scripted_upstream.once(reset)
     scripted_upstream.once(stall)
-    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=0.3)) == ("upstream_timeout", b"")
+    assert await fails(upstream, post(scripted_upstream.url), Timeouts(first_byte=0.5)) == ("upstream_timeout", b"")
     assert counted.told == [*STALE, "retried", "opened"]
 
 
