@@ -265,8 +265,8 @@ class _Link(asyncio.Protocol):
         server.open += 1
         self.number = server.connections
         server._links.add(self)
-        # Owned by the server: it awaits every one of them when it is left.
-        self.task = asyncio.get_running_loop().create_task(server._serve(self), name=f"scripted connection {self.number}")
+        name = f"scripted connection {self.number}"
+        self.task = asyncio.get_running_loop().create_task(server._serve(self), name=name)  # owner: `__aexit__` awaits it
         self.task.add_done_callback(self._served)
 
     def data_received(self, data: bytes) -> None:

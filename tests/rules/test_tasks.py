@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.rules.tree import ROOT, modules, plugin_modules, tree
 
 # The rooms a request passes through: whoever waits there waits for an event, under a deadline.
-RELAY = ("aurixel/edge", "aurixel/gateway", "aurixel/dialects", "aurixel/upstream.py")
+RELAY = ("aurixel/edge", "aurixel/gateway", "aurixel/dialects", "aurixel/upstream")
 SLEEPS = {"asyncio.sleep", "time.sleep", "anyio.sleep", "gen.sleep", "tornado.gen.sleep", "trio.sleep"}
 # A bench paces its load by the clock; the test of the harness quotes bad tests.
 MAY_SLEEP = ("tests/bench",)
