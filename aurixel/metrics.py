@@ -85,7 +85,9 @@ class RequestMetrics:
         self._surprises = Counter(
             "aurixel_unpriced_usage_requests", "Requests whose upstream reported usage without a price.", registry=registry
         )
-        self._running = Gauge("aurixel_running_requests", "Requests being served now.", registry=registry)
+        self._running = 0
+        running = Gauge("aurixel_running_requests", "Requests being served now.", registry=registry)
+        running.set_function(lambda: self._running)
         attempts = Counter(
             "aurixel_upstream_attempts",
             "Tries at upstreams: ok, cancelled (the client left) or a provider code.",
@@ -104,7 +106,7 @@ class RequestMetrics:
 
     def began(self) -> None:
         """A request is being served."""
-        self._running.inc()
+        self._running += 1
 
     def refused(self, error: RequestError) -> None:
         """A request was refused or failed with `error`."""
@@ -127,7 +129,7 @@ class RequestMetrics:
 
     def ended(self, dialect: str, ending: str, timing: _Timing, settled: _Settled | None) -> None:
         """A request is over; `settled` is what it was charged, if it came that far."""
-        self._running.dec()
+        self._running -= 1
         self._requests.get((dialect, ending), self._requests[dialect, "refused_early"]).inc()
         self._seconds[dialect].observe(timing.elapsed())
         first = timing.until("first_byte")

@@ -27,6 +27,9 @@ FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "reasoning": ("output",),
     }
 )
+# What a token of either side of a request can be counted as.
+INPUT_SIDE: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_image", "input_audio")
+OUTPUT_SIDE: Final = ("output", "reasoning", "output_audio", "output_image")
 # Classes that may carry a qualifier: `tool_calls.web_search`, `images.1024x1024.hd`. A rate without one holds for all.
 QUALIFIED: Final = frozenset({"images", "tool_calls"})
 
@@ -42,13 +45,16 @@ class Unpriced(AurixelError):
 class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     """The rates of one model from `effective_ms` on: `rates` maps a usage class to nanos per million units.
 
-    `version` is the catalogue version that charges name. `lookup` is `rates` with the fallbacks filled in.
+    `version` is the catalogue version that charges name. `lookup` is `rates` with the fallbacks filled in; `dearest_input`
+    and `dearest_output` are the highest rates that a token of either side can turn out to have.
     """
 
     version: int
     effective_ms: int
     rates: Mapping[str, int]
     lookup: Mapping[str, int] = {}
+    dearest_input: int = 0
+    dearest_output: int = 0
 
     def __post_init__(self) -> None:
         lookup = dict(self.rates)
@@ -56,6 +62,8 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
             if name not in lookup and (rate := next((lookup[other] for other in others if other in lookup), None)) is not None:
                 lookup[name] = rate
         msgspec.structs.force_setattr(self, "lookup", lookup)
+        for field, side in (("dearest_input", INPUT_SIDE), ("dearest_output", OUTPUT_SIDE)):
+            msgspec.structs.force_setattr(self, field, max((lookup.get(name, 0) for name in side), default=0))
 
     def charge(self, counts: Counts) -> Nanos:
         """Nano-dollars for `counts`: the sum over the classes, rounded up once. Nothing is ever silently free.

@@ -20,8 +20,6 @@ LEAST_OUTPUT: Final = 16
 TOOL_CALLS: Final = 16
 
 _PER: Final = 1_000_000
-_INPUT: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_image", "input_audio")
-_OUTPUT: Final = ("output", "reasoning", "output_audio", "output_image")
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +46,8 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
 def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook) -> Bound:
     """The bound of one request at one price; `input_tokens` is the dialect's upper bound."""
-    rates = price.rates
-    input_rate = max((rates.get(name, 0) for name in _INPUT), default=0)
-    output_rate = max((rates.get(name, 0) for name in _OUTPUT), default=0)
-    fixed = -(-input_tokens * input_rate // _PER) - (-rates.get("requests", 0) // _PER)
+    output_rate = price.dearest_output
+    fixed = -(-input_tokens * price.dearest_input // _PER) - (-price.rates.get("requests", 0) // _PER)
     for need in request.needs:
         if need.startswith("tool_calls."):
             most = request.calls.get(need, TOOL_CALLS)

@@ -53,8 +53,8 @@ class _Running:
 
     __slots__ = ("bound", "key", "slot")
 
-    def __init__(self, key: _Key, slot: Slot, bound: int) -> None:
-        self.key, self.slot, self.bound = key, slot, bound
+    def __init__(self, key: _Key, slot: Slot | None, bound: int) -> None:
+        self.key, self.slot, self.bound = key, slot, bound  # no slot where the key has no limit of tokens
 
 
 class Limits:
@@ -97,7 +97,8 @@ class Limits:
         if running is None:
             return
         running.key.running -= 1
-        running.key.tokens.correct(running.slot, tokens_of(outcome.usage) - running.bound)
+        if running.slot is not None:
+            running.key.tokens.correct(running.slot, tokens_of(outcome.usage) - running.bound)
 
     def _count(self, principal: Principal, facts: RequestFacts) -> Verdict:
         now = self._clock.boot()
@@ -121,7 +122,7 @@ class Limits:
         if refusal is None:
             key.running += 1
             key.requests.add(1, now)
-            slot = key.tokens.add(facts.tokens, now)
+            slot = key.tokens.add(facts.tokens, now) if tpm is not None else None
             self._running[facts.request_id] = _Running(key, slot, facts.tokens)
         headers = self._headers(facts.dialect, key, rpm, tpm, now)
         if refusal is None:
