@@ -11,6 +11,7 @@ import socket
 from typing import Any, Protocol
 
 from tornado.concurrent import Future
+from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from aurixel.edge.wire import bare_reply
@@ -82,6 +83,20 @@ class ClientStream(IOStream):
         if count and self.phase is Phase.IDLE:
             self.phase, self.since = Phase.HEADERS, self.now()
         return count
+
+    def _maybe_add_error_listener(self) -> None:
+        """As Tornado has it, but that bytes which came too early do not hide that their sender left.
+
+        They are read while there is room for another piece; a client that sends more ahead is back to waiting its turn.
+        """
+        if self._state is None or self._state == IOLoop.ERROR:
+            room = self._read_buffer_size + self.read_chunk_size <= self.max_buffer_size
+            if room and self._close_callback is not None and not self.closed():
+                self._add_io_state(IOLoop.READ)
+
+    def _handle_events(self, fd: Any, events: int) -> None:
+        super()._handle_events(fd, events)
+        self._maybe_add_error_listener()
 
     def write_to_fd(self, data: memoryview) -> int:
         """As Tornado has it, counted."""
