@@ -173,7 +173,7 @@ class App:
         routes = Routes(ROUTES, FAMILIES, family_of)
         self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
         await self._edge.start(str(settings.server.listen))
-        defer(self._edge.drain, settings.server.drain_deadline, legs.interrupt_all)
+        defer(self._edge.drain, settings.server.drain_deadline, legs.end)
         _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
 
     def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:

@@ -25,14 +25,10 @@ _USD = re.compile(r"-?\d{1,18}(\.\d{1,9})?")
 def parse_usd(text: str) -> Nanos:
     """The nano-dollars in a decimal USD string such as `"10.00"`; `ValueError` if it is not exact to the nano-dollar."""
     if not _USD.fullmatch(text):
-        raise ValueError(
-            "an amount in USD is digits with at most nine decimals, such as 10.00"
-        )
+        raise ValueError("an amount in USD is digits with at most nine decimals, such as 10.00")
     try:
         nanos = int(Decimal(text).scaleb(9))
-    except (
-        InvalidOperation
-    ) as error:  # pragma: no cover - the pattern above leaves nothing for it
+    except InvalidOperation as error:  # pragma: no cover - the pattern above leaves nothing for it
         raise ValueError("not an amount") from error
     if abs(nanos) > MAX_NANOS:
         raise ValueError("the amount is too large")

@@ -24,11 +24,24 @@ _OUTPUT = ("output", "reasoning", "output_audio", "output_image", "images", "cha
 class Books:
     """What is known of one request's consumption.
 
-    `upstream` is who was asked last ("" for nobody yet), `reader` the stream being relayed, `committed` whether the
-    client has had a byte.
+    `upstream` is who was tried last ("" for nobody yet), `reader` the stream being relayed, `committed` whether the
+    client has had a byte, `answered` whether it has had its whole answer.
     """
 
-    __slots__ = ("_clock", "_hold", "_rule", "_surprised", "committed", "consumed", "offer", "reader", "settlement", "upstream")
+    __slots__ = (
+        "_asked",
+        "_clock",
+        "_hold",
+        "_rule",
+        "_surprised",
+        "answered",
+        "committed",
+        "consumed",
+        "offer",
+        "reader",
+        "settlement",
+        "upstream",
+    )
 
     def __init__(
         self, hold: Hold, offer: Offer, rule: Callable[[str], Rule], clock: Clock, surprised: Callable[[], None]
@@ -39,8 +52,14 @@ class Books:
         self.upstream = ""
         self.reader: StreamReader | None = None
         self.committed = False
+        self.answered = False
+        self._asked = False
         self.consumed: Usage | None = None
         self.settlement: Settlement | None = None
+
+    def asked(self) -> None:
+        """From now on an upstream may have seen the request, and bill us for it."""
+        self._asked = True
 
     async def __aenter__(self) -> Books:
         return self
@@ -101,7 +120,7 @@ class Books:
 
     def _cell(self, error: BaseException | None) -> str:
         if isinstance(error, ClientGone):
-            return "client_gone" if self.upstream else "refused"
+            return "client_gone" if self._asked else "refused"
         if isinstance(error, ProviderError):
             return failed_cell(error, committed=self.committed)
         return "died" if self.committed else "refused"

@@ -7,10 +7,8 @@ import traceback
 
 from aurixel.errors import ClientGone, RequestError
 from aurixel.gateway.exchange import Exchange
-from aurixel.gateway.relay import Refused, reply_headers
-from aurixel.gateway.timing import Timing
-from aurixel.plugin.contracts import Dialect
-from aurixel.values import Nanos
+from aurixel.gateway.relay import Refused
+from aurixel.plugin.contracts import Dialect, Headers
 
 _log = logging.getLogger("aurixel.gateway")
 
@@ -21,10 +19,9 @@ def log_bug(error: Exception, request_id: str) -> None:
     _log.error("bug in request %s: %s\n%s", request_id, type(error).__name__, where)
 
 
-async def answer_error(
-    exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None, *, streaming: bool
-) -> None:
-    """The error as a whole reply in the caller's dialect, or as the last event of a stream that has begun.
+async def answer_error(exchange: Exchange, dialect: Dialect, error: RequestError, headers: Headers, *, streaming: bool) -> None:
+    """The error as a whole reply in the caller's dialect with these `headers` beside its own, or as the last event of a
+    stream that has begun.
 
     Where another kind of answer had begun the connection is cut: nothing else tells the client that it failed.
     """
@@ -35,17 +32,17 @@ async def answer_error(
         if exchange.started:
             await exchange.write(dialect.encode_stream_error(error, exchange.head.request_id))
         else:
-            await _whole(exchange, dialect, error, timing, cost)
+            await _whole(exchange, dialect, error, headers)
         exchange.finish()
     except ClientGone:
         pass
 
 
-async def _whole(exchange: Exchange, dialect: Dialect, error: RequestError, timing: Timing, cost: Nanos | None) -> None:
+async def _whole(exchange: Exchange, dialect: Dialect, error: RequestError, headers: Headers) -> None:
     reply = dialect.encode_error(error, exchange.head.request_id)
     status, body = reply.status, reply.body
     if isinstance(error, Refused) and error.text is not None:
         status, body = error.status, error.text
     length = ("content-length", str(len(body)))
-    exchange.start(status, (*reply.headers, length, *reply_headers(timing, cost)))
+    exchange.start(status, (*reply.headers, length, *headers))
     await exchange.write(body)

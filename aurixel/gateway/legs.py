@@ -23,17 +23,27 @@ class Legs:
     def __init__(self, upstream: Upstream, metrics: RequestMetrics, observers: Observers, clock: Clock) -> None:
         self._upstream, self._metrics, self._observers, self._clock = upstream, metrics, observers, clock
         self._running: set[Interruptible] = set()
+        self._ended = False
 
     def interrupt_all(self) -> None:
-        """The gateway stops: running requests end with an error event in their dialect, and settle."""
+        """Running requests end with an error event in their dialect, and settle."""
         for running in tuple(self._running):
-            running.now(GatewayError("shutting_down", "The gateway is restarting. Try again.", retry_after=1))
+            running.now(_shutting_down())
+
+    def end(self) -> None:
+        """The gateway stops: as `interrupt_all`, and whoever comes from now on is refused."""
+        self._ended = True
+        self.interrupt_all()
 
     async def answer(self, legs: tuple[Leg, ...], delivery: Delivery, output_limit: int | None) -> None:
         """Answer the client by the first leg that can; `output_limit` in tokens where credit demands one.
 
         Raises `ClientGone`, or the last leg's `RequestError` where the client has had no answer.
         """
+        if delivery.exchange.gone:
+            raise ClientGone
+        if self._ended:
+            raise _shutting_down()
         async with Interruptible() as stop:
             delivery.exchange.on_gone(lambda: stop.now(ClientGone()))
             self._running.add(stop)
@@ -52,18 +62,20 @@ class Legs:
                 delivery.exchange.on_gone(None)
 
     async def _try(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> None:
-        block, began, status, code = leg.upstream, self._clock.boot(), 0, "cancelled"
+        block, books, began, status, code = leg.upstream, delivery.books, self._clock.boot(), 0, "cancelled"
+        books.reader = None
         try:
             outgoing = self._prepare(leg, delivery, output_limit)
-            delivery.books.upstream = block.name
-            itself = block.opens_itself
-            opened = itself.open(outgoing) if itself else self._upstream.open(outgoing, block.timeouts)
-            async with opened as reply:
+            books.upstream = block.name
+            async with block.open(outgoing, self._upstream, books.asked) as reply:
                 status = reply.status
                 await delivery.relay(reply, block)
             code = ""
         except RequestError as error:
             code = error.code
+            raise
+        except Exception:
+            code = "bug"
             raise
         finally:
             seconds = self._clock.boot() - began
@@ -93,3 +105,7 @@ class Legs:
             headers=outbound_headers(offer.head.headers),
         )
         return leg.upstream.prepare(attempt, body)
+
+
+def _shutting_down() -> GatewayError:
+    return GatewayError("shutting_down", "The gateway is restarting. Try again.", retry_after=1)

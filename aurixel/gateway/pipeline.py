@@ -21,7 +21,7 @@ from aurixel.gateway.faults import answer_error, log_bug
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
 from aurixel.gateway.policy import Policy
-from aurixel.gateway.relay import Delivery
+from aurixel.gateway.relay import Delivery, reply_headers
 from aurixel.gateway.routing import Routing
 from aurixel.gateway.timing import Timing
 from aurixel.ledger import Ledger, Rule
@@ -43,6 +43,7 @@ class Course(msgspec.Struct):
 
     timing: Timing
     ending: str = "refused"
+    headers: tuple[tuple[str, str], ...] = ()
     books: Books | None = None
 
 
@@ -109,6 +110,7 @@ class Pipeline:
         async with self._policy.ask(principal, offer.facts()) as permit:
             if permit.model != offer.model.id:
                 offer = self._offers.make(head, principal, dialect, request, permit.model)
+            course.headers = permit.headers
             mark("policy")
             async with self._ledger.hold(offer.intent(), offer.bound.want, offer.bound.least) as hold:
                 mark("hold")
@@ -128,9 +130,12 @@ class Pipeline:
         self._metrics.refused(error)
         course.ending = error.code
         books = course.books
+        if books is not None and books.answered:
+            return
         cost = books.settlement.cost if books is not None and books.settlement is not None else None
         streaming = books is not None and books.reader is not None
-        await answer_error(exchange, ticket.dialect, error, course.timing, cost, streaming=streaming)
+        headers = (*course.headers, *reply_headers(course.timing, cost))
+        await answer_error(exchange, ticket.dialect, error, headers, streaming=streaming)
 
     def _observe(self, ticket: Ticket, head: RequestHead, course: Course) -> None:
         books = course.books

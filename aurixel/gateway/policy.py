@@ -6,9 +6,10 @@ process. `finished` is called exactly once for every request a check was asked a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,6 +17,9 @@ from aurixel.errors import PolicyError
 from aurixel.plugin.contracts import Allow, Deny, PolicyCheck, Rewrite, Verdict, WatchesEnd
 from aurixel.registry import CallSite, PluginFailed, PluginMeter
 from aurixel.values import Outcome, Principal, RequestFacts
+
+_NAME: Final = re.compile(r"[a-z0-9-]+")
+_FRAMING: Final = frozenset({"connection", "content-encoding", "content-length", "content-type", "transfer-encoding"})
 
 
 class BoundCheck:
@@ -39,7 +43,7 @@ class BoundCheck:
             verdict: object = await self._site.bounded(self.check.check(principal, facts), self.deadline)
         except PluginFailed:
             return self._on_error()
-        if isinstance(verdict, Allow | Deny | Rewrite):
+        if isinstance(verdict, Allow | Deny | Rewrite) and _sendable(verdict.headers):
             return verdict
         self._site.failed(TypeError())
         return self._on_error()
@@ -58,6 +62,13 @@ class BoundCheck:
         """Tell the check how the request ended."""
         if self._watcher is not None:
             self._told.tell(self._watcher.finished, outcome)
+
+
+def _sendable(headers: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a check's headers can go on a reply: printable, and not those that frame it."""
+    return all(
+        _NAME.fullmatch(name) and value.isascii() and value.isprintable() and name not in _FRAMING for name, value in headers
+    )
 
 
 class Permit:

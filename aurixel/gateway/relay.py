@@ -6,7 +6,8 @@ gets the family's own error event (`faults`), never a clean end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -17,10 +18,13 @@ from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.routing import UpstreamBlock
 from aurixel.gateway.timing import Timing
 from aurixel.plugin.contracts import UpstreamReply
+from aurixel.registry import bounded
 from aurixel.values import Nanos, format_usd
 
 # What is read of an upstream's error text, at most.
 ERROR_TEXT: Final = 64 * 1024
+# How long the end of an upstream's body is waited for after its terminal event, in seconds.
+LINGER: Final = 0.1
 
 
 class Refused(ProviderError):
@@ -63,14 +67,15 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         length = ("content-length", str(len(body)))
         exchange.start(reply.status, (kind, length, *self.headers, *reply_headers(self.timing, cost)))
         await exchange.write(body)
-        exchange.finish()
+        self._finish()
 
     async def _stream(self, reply: UpstreamReply) -> None:
         _expect(reply.headers, "text/event-stream")
         offer, exchange, books = self.books.offer, self.exchange, self.books
         books.reader = reader = offer.dialect.stream_reader(offer.request)
+        chunks = reply.chunks()
         try:
-            async for chunk in reply.chunks():
+            async for chunk in chunks:
                 out = reader.feed(chunk)
                 if reader.done:
                     await books.close("ok", reply.status)
@@ -89,7 +94,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
                 self._begin()
                 await exchange.write(reader.pending_out)
             raise
-        exchange.finish()
+        self._finish()
+        await _to_the_end(chunks)
+
+    def _finish(self) -> None:
+        self.exchange.finish()
+        self.books.answered = True
 
     def _begin(self) -> None:
         if self.books.committed:
@@ -99,6 +109,17 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         kind = ("content-type", "text/event-stream; charset=utf-8")
         fresh = ("cache-control", "no-cache")
         self.exchange.start(200, (kind, fresh, *self.headers, *reply_headers(self.timing, None)))
+
+
+async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:
+    """Wait a moment for the end of a stream that has said its last word: only then can its connection be used again."""
+
+    async def read() -> None:
+        async for _ in chunks:
+            pass
+
+    with suppress(ProviderError, TimeoutError):
+        await bounded(read(), LINGER)
 
 
 def reply_headers(timing: Timing, cost: Nanos | None) -> tuple[tuple[str, str], ...]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
 from aurixel.catalog import Model
 from aurixel.errors import ClientError, ProviderError
-from aurixel.plugin.contracts import Attempt, Body, Classified, Dialect, OpensItself, Outgoing, Provider
+from aurixel.gateway.itself import Guarded
+from aurixel.plugin.contracts import Attempt, Body, Classified, Dialect, OpensItself, Outgoing, Provider, UpstreamReply
 from aurixel.registry import CallSite, PluginFailed, PluginMeter
-from aurixel.upstream import Timeouts
+from aurixel.upstream import Timeouts, Upstream
 
 
 class UpstreamBlock:
     """One `[upstreams.NAME]`: its provider instance, whose pure calls are timed and counted, and its deadlines."""
 
-    __slots__ = ("_classify", "_prepare", "name", "opens_itself", "provider", "timeouts")
+    __slots__ = ("_classify", "_itself", "_open", "_prepare", "name", "provider", "timeouts")
 
     def __init__(self, name: str, provider: Provider, timeouts: Timeouts, meter: PluginMeter) -> None:
         self.name, self.provider, self.timeouts = name, provider, timeouts
-        self.opens_itself = provider if isinstance(provider, OpensItself) else None
+        self._itself = provider if isinstance(provider, OpensItself) else None
+        self._open = CallSite(provider.kind, "open", meter)
         self._prepare = CallSite(provider.kind, "prepare", meter)
         self._classify = CallSite(provider.kind, "classify", meter)
 
@@ -30,6 +33,14 @@ class UpstreamBlock:
             return self._prepare.call(self.provider.prepare, attempt, body)
         except PluginFailed:
             raise _plugin_bug() from None
+
+    def open(
+        self, outgoing: Outgoing, upstream: Upstream, sent: Callable[[], object]
+    ) -> AbstractAsyncContextManager[UpstreamReply]:
+        """The way to the upstream: over HTTP, or the provider's own. `sent`: from now on it may have seen the request."""
+        if self._itself is None:
+            return upstream.open(outgoing, self.timeouts, sent)
+        return Guarded(self._itself, outgoing, self.timeouts, self._open, sent)
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """The provider's `classify`; where it fails, another upstream may be tried."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Protocol
@@ -82,21 +82,26 @@ class Upstream:
         await self.pooled.close()
         await self.single.close()
 
-    def open(self, outgoing: Outgoing, timeouts: Timeouts) -> AbstractAsyncContextManager[UpstreamReply]:
+    def open(
+        self, outgoing: Outgoing, timeouts: Timeouts, sent: Callable[[], object] = lambda: None
+    ) -> AbstractAsyncContextManager[UpstreamReply]:
         """Send the request and enter with its answer, whatever its status.
+
+        `sent` is called once there is a connection: from then on the upstream may have seen the request.
 
         Raises `ProviderError`: "upstream_unreachable" (no connection, or it broke before an answer began),
         "upstream_died", "upstream_timeout", "upstream_invalid" (not HTTP, headers too large, an unknown encoding),
         "plugin_bug" (a URL or header that cannot be sent).
         """
-        return _Call(self, outgoing, timeouts)
+        return _Call(self, outgoing, timeouts, sent)
 
 
 class _Call(AbstractAsyncContextManager[UpstreamReply]):
     """One request on its way: its connection and its end."""
 
-    def __init__(self, upstream: Upstream, outgoing: Outgoing, timeouts: Timeouts) -> None:
+    def __init__(self, upstream: Upstream, outgoing: Outgoing, timeouts: Timeouts, sent: Callable[[], object]) -> None:
         self.link: Link | None = None
+        self._sent = sent
         self._upstream, self._outgoing, self._timeouts = upstream, outgoing, timeouts
         self._watch = Watch(timeouts, self._cut)
         self._connection: Connection | None = None
@@ -133,6 +138,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         else:
             metrics.reused()
         self._watch.connected()
+        self._sent()
 
     async def _send(self, outgoing: Outgoing, session: aiohttp.ClientSession) -> Reply | Code:
         """One attempt: the reply, or the code of what went wrong."""
