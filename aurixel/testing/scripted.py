@@ -228,10 +228,10 @@ class Call:
         self._link.transport.close()
 
     def reset(self) -> None:
-        """Reset the connection: the client gets an error, not an end."""
+        """Reset the connection: the client gets an error, not an end. Nothing happens if it has gone by now."""
         self._link.ended = True
-        sock = self._link.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if (sock := self._link.transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._link.transport.abort()
 
 
