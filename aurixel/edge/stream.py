@@ -84,19 +84,22 @@ class ClientStream(IOStream):
             self.phase, self.since = Phase.HEADERS, self.now()
         return count
 
-    def _maybe_add_error_listener(self) -> None:
-        """As Tornado has it, but that bytes which came too early do not hide that their sender left.
+    def reading(self) -> bool:
+        """As Tornado has it, and while there is room for another piece.
 
-        They are read while there is room for another piece; a client that sends more ahead is back to waiting its turn.
+        So bytes that came too early do not hide that their sender left, and the loop is not told twice a request to look
+        away from the socket and to look again. A client that sends more ahead is back to waiting its turn.
         """
-        if self._state is None or self._state == IOLoop.ERROR:
-            room = self._read_buffer_size + self.read_chunk_size <= self.max_buffer_size
-            if room and self._close_callback is not None and not self.closed():
-                self._add_io_state(IOLoop.READ)
+        return super().reading() or self._has_room
 
-    def _handle_events(self, fd: Any, events: int) -> None:
-        super()._handle_events(fd, events)
-        self._maybe_add_error_listener()
+    @property
+    def _has_room(self) -> bool:
+        return self._read_buffer_size + self.read_chunk_size <= self.max_buffer_size
+
+    def _maybe_add_error_listener(self) -> None:
+        """As Tornado has it, with the same meaning of reading."""
+        if (self._state is None or self._state == IOLoop.ERROR) and self._has_room and not self.closed():
+            self._add_io_state(IOLoop.READ)
 
     def write_to_fd(self, data: memoryview) -> int:
         """As Tornado has it, counted."""
