@@ -67,6 +67,7 @@ class Ledger:
         self._tasks: list[asyncio.Task[None]] = []
         self._supervisor: asyncio.Task[None] | None = None
         self._silent = False
+        self._posting = asyncio.Lock()
 
     @property
     def inc(self) -> str:
@@ -110,7 +111,11 @@ class Ledger:
 
     async def flush(self) -> None:
         """Post what is settled by now, without waiting for the next round. `StoreUnavailable` if the store is silent."""
-        await post_round(self._open_books())
+        await self._post(self._open_books())
+
+    async def _post(self, books: Books) -> None:
+        async with self._posting:  # two rounds would wait for each other's accounts
+            await post_round(books)
 
     # --- begin ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class Ledger:
         books.stopping = False
         self._books = books
         watch = Watch(books)
-        self._keep(settings.post_every, lambda: post_round(books), "post", books)
+        self._keep(settings.post_every, lambda: self._post(books), "post", books)
         self._keep(settings.want_look, lambda: return_round(books), "return", books)
         self._keep(settings.beat_every, watch.look, "watch", books)
         self._keep(settings.sweep_every, lambda: self._sweep(books, watch), "sweep", books)
@@ -207,11 +212,13 @@ class Ledger:
         if self._supervisor is not None:
             await _cancel([self._supervisor])
         await self._halt()
-        ended = False
+        closed = ended = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.stop_within):
-                while not ended and not books.dead.is_set():  # a dead one is only ended by a replay
-                    ended = await self._wound_up(books)
+                # A dead incarnation, and one whose journal failed before all of it was posted, is only ended by a replay.
+                while not ended and not books.dead.is_set() and (closed or not books.journal.failed):
+                    closed = closed or await self._closed(books)
+                    ended = closed and await self._retired(books)
                     if not ended:
                         await asyncio.sleep(RETRY_S)
         books.journal.drop()
@@ -219,17 +226,23 @@ class Ledger:
             log.warning("incarnation %s could not be ended: the next start replays its journal", books.inc)
         self._unlock()
 
-    async def _wound_up(self, books: Books) -> bool:
-        """One try to end an incarnation; False to try again."""
+    async def _closed(self, books: Books) -> bool:
+        """One try to post everything, give the leases back and close the journal; False to try again."""
         try:
-            if not books.journal.failed:
-                await post_round(books)
-                for tab in list(books.tabs.values()):
-                    async with patience(self._settings.store_patience), tab.lock:
-                        await tab.go_home()
-                if not all(tab.at_rest and tab.seq is None for tab in books.tabs.values()):
-                    return False
-                await books.journal.close()
+            await self._post(books)
+            for tab in list(books.tabs.values()):
+                async with patience(self._settings.store_patience), tab.lock:
+                    await tab.go_home()
+            if not all(tab.at_rest and tab.seq is None for tab in books.tabs.values()):
+                return False
+            await books.journal.close()
+        except (StoreUnavailable, JournalError):
+            return False
+        return True
+
+    async def _retired(self, books: Books) -> bool:
+        """One try to have the incarnation done and its journal removed; False to try again."""
+        try:
             await Recovery(books.inc, self._store, self._settings, self._clock, self._metrics).retire(books.inc)
         except (StoreUnavailable, JournalError):
             return False
