@@ -10,7 +10,7 @@ import pytest
 
 from aurixel.errors import JournalError
 from aurixel.storage import Store
-from tests.ledger.kit import account, ending, fund, ledger, records, request
+from tests.ledger.kit import account, fund, ledger, records, request
 
 
 def _broken(_: int) -> None:
