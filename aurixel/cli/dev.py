@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -93,7 +94,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file: Path) -> str:
-    key = f"$(cat {key_file})"
+    key = f"$(cat {shlex.quote(str(key_file))})"
     body = '{"model": "demo", "max_tokens": 100, "stream": true, "messages": [{"role": "user", "content": "Hello!"}]}'
     head = f"-H 'content-type: application/json' -d '{body}'"
     return "\n".join(
@@ -108,7 +109,7 @@ def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file
             "",
             f'curl -N {url}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" {head}',
             "",
-            f"What it cost: aurixel usage {EMAIL} --config {file}",
+            f"What it cost: aurixel usage {EMAIL} --config {shlex.quote(str(file))}",
         )
     )
 

@@ -183,6 +183,9 @@ def report(error: BaseException, *, as_json: bool) -> int:
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
             exit_code, code, text = 130, "interrupted", "interrupted"
+        case click.exceptions.NoArgsIsHelpError() if not as_json:  # its message is the whole help
+            error.show()
+            return 2
         case click.UsageError():
             exit_code, code, text = 2, "usage", _usage(error, with_hint=not as_json)
         case click.ClickException():

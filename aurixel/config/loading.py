@@ -120,7 +120,8 @@ def _fault(file: TomlFile | None, detail: ErrorDetails) -> ConfigError:
     if detail["type"] == "missing":
         return ConfigError(f"{str(where[-1])!r} is missing", place=place, mend=f"or set {override_name(where)}")
     name = ".".join(str(part) for part in where)
-    return ConfigError(f"{name}: {detail['msg'].removeprefix('Value error, ').lower()}", place=place)
+    words = detail["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{name}: {words[:1].lower()}{words[1:]}", place=place)
 
 
 def _known(where: KeyPath) -> list[str]:

@@ -152,7 +152,7 @@ class Engine:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # e-mails and hashes of keys: nobody else's
         except OSError as error:
-            raise self._unusable(error.strerror or "cannot be opened") from None
+            raise self._unusable(f"cannot be opened ({error.strerror})") from None
         connections: list[sqlite3.Connection] = []
         try:
             with _translated():

@@ -402,6 +402,14 @@ def test_every_command_has_help_json_and_config(run: Run) -> None:
     assert walk(cli, ()) >= 16
 
 
+def test_a_group_without_a_command_is_answered_with_its_help(aurixel: Run) -> None:
+    for words in ((), ("account",)):
+        done = aurixel(*words)
+        assert done.code == 2
+        assert done.err.startswith("Usage: aurixel")
+        assert done.err.count("Usage:") == 1
+
+
 def test_help_loads_neither_server_nor_driver_nor_plugins() -> None:
     heavy = {"tornado", "aiohttp", "motor", "pymongo", "pydantic", "uvloop", "prometheus_client", "aurixel_demo"}
     program = (

@@ -86,7 +86,7 @@ def test_policies_keep_the_order_of_the_file(write: Write) -> None:
         ("[upstreams.a__b]\nprovider = 'p'", "a.toml:1 (upstreams)", "cannot be a name"),
         ("[server]\nlisten = '8700'", "a.toml:2 (server.listen)", "an address and a port"),
         ("[server]\nlisten = '1.2.3.4:70000'", "a.toml:2 (server.listen)", "an address and a port"),
-        ("[server]\nmax_body = '64 Megs'", "a.toml:2 (server.max_body)", "64 mib"),
+        ("[server]\nmax_body = '64 Megs'", "a.toml:2 (server.max_body)", 'such as "64 MiB"'),
         ("[server]\nbody_timeout = inf", "a.toml:2 (server.body_timeout)", "finite"),
         ("[server]\ntrusted_proxies = ['10.0.0.1/8']", "a.toml:2 (server.trusted_proxies.0", "server.trusted_proxies.0"),
         ("[ledger]\nfsync = 'never'", "a.toml:2 (ledger.fsync)", "'batch', 'always' or 'off'"),
