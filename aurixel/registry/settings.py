@@ -43,7 +43,9 @@ def _words(error: ValidationError, values: Mapping[str, Any]) -> str:
     words: dict[str, str] = {}  # of a union the first complaint will do
     for fault in faults:
         name = ".".join(str(part) for part in fault["loc"][:2]) or "settings"
-        words.setdefault(name, _NO_SECRET if isinstance(_at(values, fault["loc"]), Secret) else fault["msg"])
+        words.setdefault(
+            name, _NO_SECRET if isinstance(_at(values, fault["loc"]), Secret) else fault["msg"].removeprefix("Value error, ")
+        )
     return "; ".join(f"{name}: {text}" for name, text in words.items())
 
 
