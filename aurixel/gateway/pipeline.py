@@ -123,6 +123,7 @@ class Pipeline:
                         timing=course.timing,
                         headers=permit.headers,
                         reply_limit=self._reply_limit,
+                        answered=permit.tell,
                     )
                     await self._legs.answer(legs, delivery, offer.bound.affordable(hold.amount))
 

@@ -91,14 +91,14 @@ class Permit:
             for bound in self._policy.checks:
                 await self._ask(bound)
         except BaseException:
-            self._tell()
+            self.tell()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tell()
+        self.tell()
 
     async def _ask(self, bound: BoundCheck) -> None:
         if bound.watches:
@@ -119,7 +119,8 @@ class Permit:
                     headers=self.headers + no.headers,
                 )
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Tell the checks how it ended; the first call counts, and leaving makes one."""
         asked, self._asked = self._asked, []
         if not asked:
             return

@@ -6,7 +6,7 @@ gets the family's own error event (`faults`), never a clean end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -38,7 +38,8 @@ class Refused(ProviderError):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One answer on its way: where it goes, the books it closes, and the headers the policy checks add.
 
-    `reply_limit` bounds a whole (not streamed) reply, in bytes.
+    `reply_limit` bounds a whole (not streamed) reply, in bytes. `answered` is called in the moment the client has its
+    whole answer: its next request may be here before this one's upstream has closed its body.
     """
 
     exchange: Exchange
@@ -46,6 +47,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     timing: Timing
     headers: tuple[tuple[str, str], ...]
     reply_limit: int
+    answered: Callable[[], object]
 
     async def relay(self, reply: UpstreamReply, upstream: UpstreamBlock) -> None:
         """Relay a reply of any status; returns when the client has its answer."""
@@ -100,6 +102,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     def _finish(self) -> None:
         self.exchange.finish()
         self.books.answered = True
+        self.answered()
 
     def _begin(self) -> None:
         if self.books.committed:

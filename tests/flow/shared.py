@@ -157,11 +157,12 @@ async def sharing(
     server: str = "",
     block: str = "",
     second: bool = False,
+    more: Callable[[str], str] = lambda _: "",
     models: str = MODELS,
     prices: str = PRICES,
 ) -> AsyncIterator[House]:
     """A house. `server` is more of the section `[server]`, `block` more of each upstream's block (TOML); `second`: both
-    models have a second route."""
+    models have a second route; `more` gives more TOML for the address of `up`."""
     clock = MovedClock()
     async with ScriptedUpstream() as up, ScriptedUpstream() as other:
         blocks = [upstream("up", "openai", f"{up.url}/v1"), upstream("upa", "anthropic", up.url)]
@@ -174,7 +175,8 @@ async def sharing(
                 '{ upstream = "upa", model = "up-claude" }',
                 '{ upstream = "upa", model = "up-claude" }, { upstream = "upa2", model = "second-claude" }',
             )
-        file = configure(folder, upstreams="\n".join(part + block + "\n" for part in blocks), models=models, prices=prices)
+        upstreams = "\n".join(part + block + "\n" for part in blocks)
+        file = configure(folder, upstreams=upstreams, more=more(up.url), models=models, prices=prices)
         file.write_text(file.read_text().replace("[server]\n", f"[server]\n{server}\n"))
         app = App(load(file), clock)
         await app.start()
@@ -191,6 +193,7 @@ async def visiting(house: House) -> AsyncIterator[Visit]:
         server.requests.clear()
         server._paths.clear()
         server._queue.clear()
+        server._faults.clear()
     visit = Visit(house)
     yield visit
     await visit.leave()
