@@ -27,7 +27,7 @@ async def return_round(books: Books) -> None:
             await _home(books, tab)
         elif idle and tab.seq is not None and (tab.at_rest or tab.free > 0 or not tab.known):
             await _home(books, tab)
-        elif idle and tab.forgettable:
+        elif idle and tab.forgettable and books.tabs.get(tab.account) is tab:
             del books.tabs[tab.account]
 
 

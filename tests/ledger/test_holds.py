@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurixel.errors import ClientError, CreditError, GatewayError, JournalError, StoreUnavailable
-from aurixel.ledger import Ledger, verify
+from aurixel.ledger import Ledger, Movements, verify
 from aurixel.ledger.journal import Journal
 from aurixel.ledger.posting import post_round
 from aurixel.ledger.returns import return_round, take_over
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
 from tests.ledger.kit import BRISK, TestClock, account, ending, fund, intent, ledger, records, request
-from tests.storage.faults import flaky
+from tests.storage.faults import FAULTS, Fault, flaky
 from tests.storage.model import MemoryStore
 
 WANT = 100
@@ -431,3 +431,38 @@ async def test_a_full_disk_refuses_holds_and_loses_no_settlement(
     await request(node, 1, WANT)
     await node.stop()
     assert {name: r.cost for name, r in (await records(memory)).items() if name == "r1"} == {"r1": 7}
+
+
+async def test_a_refusal_rests_on_the_store_and_not_on_memory(memory: MemoryStore, tmp_path: Path) -> None:
+    """What the node last saw is not enough; since then somebody paid."""
+    await fund(memory, "a", WANT)
+    node = ledger(memory, tmp_path, recall_wait=0)
+    await node.start()
+    async with node.hold(intent(), WANT, WANT):
+        await Movements(memory, TestClock()).apply("a", "second", "topup", WANT, "paid", "test")
+        await request(node, 1, WANT)
+    await node.stop()
+
+
+async def test_a_lease_stays_while_a_frame_is_under_way(memory: MemoryStore, tmp_path: Path) -> None:
+    """A close would erase the `seq` that tells whether the frame was posted."""
+    await fund(memory, "a", 1000)
+    for fault in FAULTS:
+        faults: list[Fault] = []
+        store, late = flaky(memory, lambda name, faults=faults: faults.pop() if name == "post" and faults else None)  # type: ignore[misc]
+        node = ledger(store, tmp_path / fault, idle_return=0)
+        await node.start()
+        before = (await account(memory)).spent
+        await request(node, 10, WANT)
+        faults.append(fault)
+        with pytest.raises(StoreUnavailable):
+            await post_round(node._open_books())
+        await return_round(node._open_books())
+        if fault != "lost":  # the look of the return round may have found it posted
+            assert node.inc in (await account(memory)).leases
+        await post_round(node._open_books())
+        while late.late:
+            await late.land()
+        await node.stop()
+        assert (await account(memory)).spent == before + 10
+    assert (await verify(memory)).ok

@@ -298,3 +298,27 @@ async def test_a_dead_node_goes_on_under_a_new_name(memory: MemoryStore, tmp_pat
     assert {name: record.cost for name, record in (await records(memory)).items()} == {"r1": 5, "r2": 8, "r3": 3}
     assert (await verify(memory)).ok
     shutil.rmtree(tmp_path)
+
+
+async def test_a_request_that_outlives_its_incarnation_is_charged_nothing(
+    memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """It was told to end and did not: its node has replayed it as cut by a crash, and its end comes too late."""
+    expected_logs("aurixel.ledger", "is dead: its beat was refused", level=40, times=1)
+    await fund(memory, "a", CREDIT)
+    node = ledger(memory, tmp_path, BRISK, stop_within=0.01)
+    await node.start()
+    inc = node.inc
+    async with node.hold(intent("a", "r1"), 100, 100) as hold:
+        assert await memory.node_dead(inc, memory.node_docs[inc].beat)
+
+        async def reborn() -> bool:
+            return node.admitting and node.inc != inc
+
+        await eventually(reborn)
+        await hold.settle(ending(50))
+    await request(node, 3, 100, request_id="r2")
+    await node.stop()
+    found = {name: (record.cell, record.cost) for name, record in (await records(memory)).items()}
+    assert found == {"r1": ("crash", 0), "r2": ("ok", 3)}
+    assert (await verify(memory)).ok
