@@ -24,7 +24,7 @@ from aurixel.clock import Clock, SystemClock
 from aurixel.config import Settings
 from aurixel.dialects import family_of
 from aurixel.edge import Edge, Heads, Limits, Ops, Proxies, Routes, pages
-from aurixel.errors import AurixelError, ConfigError, ConfigFaults
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults, StoreUnavailable
 from aurixel.gateway.auth import Auth
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
@@ -33,7 +33,9 @@ from aurixel.gateway.policy import BoundCheck, Policy, unenforced
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
 from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides
+from aurixel.ledger.verify import add_up
 from aurixel.metrics import (
+    BookMetrics,
     ConnectionMetrics,
     LedgerCounters,
     LoopMetrics,
@@ -50,6 +52,8 @@ from aurixel.upstream import Timeouts, Upstream
 _log: Final = logging.getLogger("aurixel.app")
 # How often the event loop's delay is measured, in seconds.
 _PULSE: Final = 0.25
+# How often all accounts are added up, in seconds.
+_AUDIT: Final = 60.0
 # How long observers may take at shutdown, in seconds.
 _LAST_WORDS: Final = 2.0
 
@@ -65,14 +69,24 @@ FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}
 class PluginHost:
     """What a plugin instance is given; its tasks belong to the app."""
 
-    def __init__(self, name: str, clock: Clock, spawn: Callable[[Coroutine[Any, Any, None], str], None]) -> None:
+    def __init__(
+        self, name: str, clock: Clock, spawn: Callable[[Coroutine[Any, Any, None], str], None], meter: PluginMetrics
+    ) -> None:
         self.log = logging.getLogger(f"aurixel.plugin.{name}")
         self.clock = clock
         self._name, self._spawn = name, spawn
+        _, self._failed = meter.bind(name, "spawn")
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Run `work` until it ends or the app stops."""
-        self._spawn(work, f"{self._name}: {name}")
+        """Run `work` until it ends or the app stops; a failure is counted here and logged by the app."""
+        self._spawn(self._counted(work), f"{self._name}: {name}")
+
+    async def _counted(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            self._failed()
+            raise
 
 
 class App:
@@ -169,6 +183,7 @@ class App:
         defer(self._ops.stop)
         self._watch_loop(LoopMetrics(metrics))
         self._spawn(self._poll_catalogue(), "catalogue")
+        self._spawn(self._watch_books(BookMetrics(metrics)), "books")
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
         routes = Routes(ROUTES, FAMILIES, family_of)
         self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
@@ -179,7 +194,7 @@ class App:
     def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:
         found = {}
         for name, block in self.settings.upstreams.items():
-            host = PluginHost(name, self.clock, self._spawn)
+            host = PluginHost(name, self.clock, self._spawn, meter)
             provider = registry.build_provider(name, block.provider, block.settings, host)
             timeouts = Timeouts(
                 connect=block.connect_timeout,
@@ -193,7 +208,7 @@ class App:
     def _checks(self, registry: Registry, meter: PluginMetrics) -> list[BoundCheck]:
         checks = []
         for name, block in self.settings.policy.items():
-            check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self._spawn))
+            check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self._spawn, meter))
             checks.append(BoundCheck(check, deadline=block.deadline, on_error=block.on_error, meter=meter))
         return checks
 
@@ -263,6 +278,15 @@ class App:
                     broken = type(error).__name__
                     _log.warning("the catalogue could not be refreshed: %s", error)
 
+    async def _watch_books(self, metrics: BookMetrics) -> None:
+        while True:
+            try:
+                sums = await add_up(self.store)
+                metrics.read(sums.available, sums.leased, sums.drift)
+            except StoreUnavailable:
+                pass  # the ledger says so already
+            await asyncio.sleep(_AUDIT)
+
     # --- tasks ---------------------------------------------------------------------------------------------------------
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -297,11 +321,17 @@ class App:
 async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, on uvloop. `ready` is awaited once it listens. Raises what `App.start` raises."""
     app = App(settings)
-    loop, ending = asyncio.get_running_loop(), asyncio.Event()
+    loop, ending, serving = asyncio.get_running_loop(), asyncio.Event(), False
+
+    def reload() -> None:
+        if serving:  # before that the files are read anyway
+            app._spawn(app.reload(), "reload")
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await app.start()
-    loop.add_signal_handler(signal.SIGHUP, lambda: app._spawn(app.reload(), "reload"))
+    serving = True
     try:
         if ready is not None:
             await ready(app)

@@ -280,6 +280,23 @@ class LedgerCounters:
         self._aside.inc()
 
 
+class BookMetrics:
+    """All accounts together, as the store last said: set once a minute."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._available = Gauge("aurixel_available_usd", "Credit of all accounts that nobody has leased.", registry=registry)
+        self._all_leased = Gauge("aurixel_all_leased_usd", "Leased from accounts by all nodes.", registry=registry)
+        self._drift = Gauge(
+            "aurixel_drift_usd", "By how much accounts miss their own sum: anything but 0 is a fault.", registry=registry
+        )
+
+    def read(self, available: Nanos, leased: Nanos, drift: Nanos) -> None:
+        """The sums were read."""
+        self._available.set(available / NANOS_PER_USD)
+        self._all_leased.set(leased / NANOS_PER_USD)
+        self._drift.set(drift / NANOS_PER_USD)
+
+
 class _Totals(Protocol):
     @property
     def held(self) -> Nanos: ...

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from aurixel.config.sections import Settings, is_loopback
 from aurixel.errors import ConfigError
+from aurixel.ledger import check_overrides
 
 SECRET_LENGTH: Final = 32
 _DISTINCT: Final = 10  # a secret of fewer different characters was typed, not drawn
@@ -22,6 +23,14 @@ SQLITE: Final = "sqlite:///"
 def serve_faults(settings: Settings) -> list[ConfigError]:
     """Everything that forbids a production start; an empty list means go."""
     return [*secret_faults(settings), *_listening(settings), *_upstreams(settings), *_folders(settings)]
+
+
+def _matrix(settings: Settings) -> list[ConfigError]:
+    try:
+        check_overrides(settings.ledger.settlement)
+    except ConfigError as fault:
+        return [fault]
+    return []
 
 
 def _unsafe(message: str, place: str, mend: str, code: str = "unsafe") -> ConfigError:

@@ -22,6 +22,7 @@ def families() -> list[Metric]:
     metrics.LedgerCounters(registry)
     metrics.ObserverMetrics(registry)
     metrics.LoopMetrics(registry)
+    metrics.BookMetrics(registry)
     totals = Totals(held=0, leased=0, unposted=0, open=0, oldest_open_ms=0, oldest_unposted_ms=0)
     metrics.MoneyGauges(registry, lambda: totals)
     return sorted(registry.collect(), key=lambda family: family.name)

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 
 from aurixel.logs import Formatter
 from aurixel.testing import answers, scripted
@@ -52,10 +53,16 @@ def log() -> Any:
     root.level = level
 
 
-@pytest.fixture(params=["sqlite"])
-async def gw(request: pytest.FixtureRequest, tmp_path: Path, up: ScriptedUpstream) -> AsyncIterator[Running]:
+@pytest.fixture(params=["sqlite", "mongodb"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Which store is searched: "" is the embedded one, whose files are."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("mongodb_database"))
+
+
+@pytest.fixture
+async def gw(store_url: str, tmp_path: Path, up: ScriptedUpstream) -> AsyncIterator[Running]:
     upstreams = upstream("up", "openai", f"{up.url}/v1") + upstream("upa", "anthropic", up.url)
-    async with running(configure(tmp_path, upstreams=upstreams)) as gateway:
+    async with running(configure(tmp_path, store=store_url, upstreams=upstreams)) as gateway:
         yield gateway
 
 
@@ -77,8 +84,22 @@ def files(folder: Path) -> dict[str, str]:
     return {str(path): path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file()}
 
 
+async def documents(url: str) -> dict[str, str]:
+    """Every document of a MongoDB database."""
+    if not url:
+        return {}
+    client: Any = AsyncIOMotorClient(url)
+    database = client.get_default_database()
+    found = {
+        f"mongodb {name}": str(await database[name].find().to_list(None)) for name in await database.list_collection_names()
+    }
+    client.close()
+    assert {"mongodb usage", "mongodb accounts"} <= found.keys()
+    return found
+
+
 async def test_nothing_that_passes_through_stays(
-    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path, store_url: str
 ) -> None:
     key = await gw.key()
     headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER, "referer": HEADER}
@@ -157,10 +178,19 @@ async def test_nothing_that_passes_through_stays(
     async with http.get(f"{gw.ops_url}/metrics") as metrics:
         scraped = await metrics.text()
     await gw.settled(count=2 * 14)
+    # One request is still running: the journal is searched while there is one, for a clean stop removes it.
+    open_stream = answers.openai_chat_events(OUTPUT, None)[:2]
+    up.on("*", scripted.event_stream(open_stream, end=False), scripted.stall)
+    async with http.post(gw.url + CHAT, json=openai_body(stream=True), headers=headers) as running_one:
+        await running_one.content.readany()
+        journal = files(tmp_path / "journal")
+        assert any(name.rpartition("/")[2] != "lock" and text for name, text in journal.items())
+        running_one.close()
+    await up.disconnected()
     await gw.app.stop()
     sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
-    sinks |= files(tmp_path)
-    assert any("aurixel.db" in name for name in sinks)
+    sinks |= journal | files(tmp_path) | await documents(store_url)
+    assert store_url or any("aurixel.db" in name for name in sinks)
     secret = key.rpartition("-")[2]
     for name, text in sinks.items():
         for marker in (*MARKERS, secret, *(() if name.endswith("aurixel.toml") else ("sk-upstream",))):
