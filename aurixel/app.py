@@ -90,7 +90,7 @@ class PluginHost:
 
 
 class App:
-    """One gateway process. `start` once, then `stop` once; `checks` (in force) and `ledger` are there once it started."""
+    """One gateway process. `start` once, then `stop` once; after `start` there are the `checks` in force, `ledger`, `service`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
@@ -99,6 +99,7 @@ class App:
         self.catalogue = Catalogue(self.store, self.clock)
         self.checks: list[BoundCheck] = []
         self.ledger: Ledger
+        self.service: Pipeline
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulse: asyncio.TimerHandle | None = None
@@ -156,7 +157,7 @@ class App:
         defer(ledger.stop)
         MoneyGauges(metrics, ledger.totals)
         keys = KeyCache(self.store, settings.security.secret, clock, limits_parser([bound.check for bound in checks]))
-        pipeline = Pipeline(
+        self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
             offers=Offers(self.catalogue, clock, requests),
@@ -188,7 +189,7 @@ class App:
         routes = Routes(ROUTES, FAMILIES, family_of)
         self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
         await self._edge.start(str(settings.server.listen))
-        defer(self._edge.drain, settings.server.drain_deadline, legs.end)
+        defer(self._edge.drain, settings.server.drain_deadline, pipeline.end)
         _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
 
     def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:

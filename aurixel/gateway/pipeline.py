@@ -85,6 +85,10 @@ class Pipeline:
         self._metrics.refused(error)
         return self._dialects[route].encode_error(error, request_id)
 
+    def end(self) -> None:
+        """The gateway stops: running requests end with an error event, and nothing is sent upstream any more."""
+        self._legs.end()
+
     async def serve(self, ticket: Ticket, exchange: Exchange) -> None:
         """Answer one request; raises nothing but a cancellation."""
         course = Course(Timing(exchange.head.started))
