@@ -90,7 +90,7 @@ class PluginHost:
 
 
 class App:
-    """One gateway process. `start` once, then `stop` once; after `start` there are the `checks` in force, `ledger`, `service`."""
+    """One gateway process: `start` once, then `stop` once. Once started it has `checks` (in force), `ledger`, `service`."""
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
