@@ -250,9 +250,8 @@ async def test_headers_that_are_too_large(caller: Caller, family: Family) -> Non
 async def test_keys_that_open_nothing(visit: Visit, family: Family, door: str) -> None:
     alive = await visit.caller()
     revoked, expired, closed, suspended = [await visit.caller() for _ in range(4)]
-    for number, caller in enumerate((revoked, expired, closed, suspended)):
-        assert number < 4
-        good(visit.up, family)
+    good(visit.up, family)
+    for caller in (revoked, expired, closed, suspended):
         assert (await caller.ask(family)).status == 200
     visit.up.requests.clear()
     gw, store, clock = visit.gw, visit.gw.store, visit.gw.clock
