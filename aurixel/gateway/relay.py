@@ -137,7 +137,12 @@ def _expect(headers: Mapping[str, str], kind: str) -> None:
 
 
 async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock) -> RequestError:
-    text = await reply.read(ERROR_TEXT)
+    try:
+        text = await reply.read(ERROR_TEXT)
+    except ProviderError as error:
+        if error.code != "upstream_invalid":
+            raise
+        text = b""  # too long, or garbled: the status says enough
     classified = upstream.classify(reply.status, reply.headers, text)
     if classified.action == "failover":
         return classified.error

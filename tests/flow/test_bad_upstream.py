@@ -264,7 +264,9 @@ def without_usage(stream: bytes) -> bytes:
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error": 7}', b'{"error": {}}', b"\xff", b"[" * 60_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b'{"error": 7}', b'{"error": {}}', b"\xff", b"[" * 60_000, b" " * 70_000]
+)
 async def test_errors_without_a_sound_body(caller: Caller, family: Family, body: bytes) -> None:
     visit = caller.visit
     for status, told, code in [
