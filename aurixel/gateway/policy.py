@@ -25,17 +25,13 @@ _FRAMING: Final = frozenset({"connection", "content-encoding", "content-length",
 class BoundCheck:
     """A check as configured: `deadline` in seconds, `on_error` what its failure means; its calls are timed and counted."""
 
-    __slots__ = ("_site", "_told", "_watcher", "check", "deadline", "on_error")
+    __slots__ = ("_site", "_told", "_watcher", "check", "deadline", "on_error", "watches")
 
     def __init__(self, check: PolicyCheck, *, deadline: float, on_error: Literal["deny", "allow"], meter: PluginMeter) -> None:
         self.check, self.deadline, self.on_error = check, deadline, on_error
         self._watcher = check if isinstance(check, WatchesEnd) else None
+        self.watches = self._watcher is not None  # whether the check must be told how the request ended
         self._site, self._told = CallSite(check.name, "check", meter), CallSite(check.name, "finished", meter)
-
-    @property
-    def watches(self) -> bool:
-        """Whether the check must be told how the request ended."""
-        return self._watcher is not None
 
     async def ask(self, principal: Principal, facts: RequestFacts) -> Verdict:
         """The check's verdict; a check that fails, or answers something else, allows or denies as configured."""
@@ -89,7 +85,9 @@ class Permit:
     async def __aenter__(self) -> Permit:
         try:
             for bound in self._policy.checks:
-                await self._ask(bound)
+                if bound.watches:
+                    self._asked.append(bound)
+                self._take(await bound.ask(self._principal, self._facts))
         except BaseException:
             self.tell()
             raise
@@ -100,10 +98,8 @@ class Permit:
     ) -> None:
         self.tell()
 
-    async def _ask(self, bound: BoundCheck) -> None:
-        if bound.watches:
-            self._asked.append(bound)
-        match await bound.ask(self._principal, self._facts):
+    def _take(self, verdict: Verdict) -> None:
+        match verdict:
             case Allow(headers=headers):
                 self.headers += headers
             case Rewrite(model=model, headers=headers):
