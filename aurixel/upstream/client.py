@@ -34,7 +34,7 @@ _UNFIT: Final = re.compile(r"[^!-~]")
 
 def outbound_headers(headers: Mapping[str, str], allow: Iterable[str] = OUTBOUND_HEADERS) -> tuple[tuple[str, str], ...]:
     """Those of a client's headers (lower-case names) that may be sent upstream."""
-    return tuple((name, headers[name]) for name in allow if name in headers)
+    return tuple([(name, headers[name]) for name in allow if name in headers])
 
 
 class UpstreamMetrics(Protocol):
