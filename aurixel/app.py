@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -24,7 +25,7 @@ from aurixel.clock import Clock, SystemClock
 from aurixel.config import Settings
 from aurixel.dialects import family_of
 from aurixel.edge import Edge, Heads, Limits, Ops, Proxies, Routes, pages
-from aurixel.errors import AurixelError, ConfigError, ConfigFaults, StoreUnavailable
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults, JournalUnusable, StoreUnavailable
 from aurixel.gateway.auth import Auth
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
@@ -153,7 +154,12 @@ class App:
         self.ledger = ledger = Ledger(
             self.store, self._ledger_settings(), clock, socket.gethostname(), LedgerCounters(metrics), legs.interrupt_all
         )
-        await ledger.start()
+        try:
+            await ledger.start()
+        except JournalUnusable as error:
+            place, mend = settings.place("ledger", "journal"), "stop that process, or name another folder"
+            fault = f"the journal's folder {error.place}: {error.message}"
+            raise ConfigError(fault, place=place, mend=mend, code="journal_unusable") from error
         defer(ledger.stop)
         MoneyGauges(metrics, ledger.totals)
         keys = KeyCache(self.store, settings.security.secret, clock, limits_parser([bound.check for bound in checks]))
@@ -180,7 +186,7 @@ class App:
             return None if ledger.admitting else "gives no holds"
 
         self._ops = Ops(metrics, {"store": ready, "ledger": admitting})
-        await self._ops.start(str(settings.server.ops_listen))
+        await self._listen("ops_listen", self._ops.start)
         defer(self._ops.stop)
         self._watch_loop(LoopMetrics(metrics))
         self._spawn(self._poll_catalogue(), "catalogue")
@@ -188,9 +194,20 @@ class App:
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
         routes = Routes(ROUTES, FAMILIES, family_of)
         self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
-        await self._edge.start(str(settings.server.listen))
+        await self._listen("listen", self._edge.start)
         defer(self._edge.drain, settings.server.drain_deadline, pipeline.end)
         _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
+
+    async def _listen(self, setting: str, start: Callable[[str], Awaitable[None]]) -> None:
+        address = str(getattr(self.settings.server, setting))
+        try:
+            await start(address)
+        except OSError as error:
+            # Python's own words for a failed bind repeat the address.
+            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            place, mend = self.settings.place("server", setting), f"stop what listens there, or set another server.{setting}"
+            fault = f"cannot listen on {address}: {reason}"
+            raise ConfigError(fault, place=place, mend=mend, code="address_unusable") from error
 
     def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:
         found = {}

@@ -5,6 +5,7 @@ AurixelError
 │   └── ConfigFaults       several of them at once: all that were found, not the first
 ├── StoreUnavailable       no answer from the store: what was sent may or may not have happened, or may still happen
 ├── JournalError           the journal cannot be written or cannot be read
+│   └── JournalUnusable    its folder cannot be had: another process has it, or it cannot be written
 ├── ClientGone             the client closed its connection: nobody is left to answer
 └── RequestError           one request is refused or fails, in words for the caller
     ├── ClientError        the caller's own fault
@@ -130,7 +131,11 @@ class JournalError(AurixelError):
 
     def __init__(self, message: str, *, place: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message)
-        self.place = place
+        self.message, self.place = message, place
+
+
+class JournalUnusable(JournalError):
+    """The journal's folder cannot be had: another process keeps its journal there, or it cannot be written."""
 
 
 class ClientGone(AurixelError):

@@ -6,6 +6,7 @@ The newest key is kept there too, readable by its owner alone, so that the print
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,19 +19,24 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aurixel.cli.shell import CONFIG_FILE, Shell, shared
-from aurixel.clock import SystemClock
 from aurixel.errors import ConfigError
 from aurixel.values import NANOS_PER_USD, Nanos, format_usd
 
 if TYPE_CHECKING:
     from aurixel.accounts import IssuedKey
-    from aurixel.config import Settings
+    from aurixel.app import App
+    from aurixel.clock import Clock
     from aurixel.storage import Store
 
 EMAIL: Final = "dev@localhost"
 CREDIT: Final[Nanos] = 10 * NANOS_PER_USD
 LITTLE: Final[Nanos] = NANOS_PER_USD  # with less than this, the account gets CREDIT again
 _DEMO: Final = Path(__file__).parent / "demo"
+# What a start may be refused for, and what helps here, where nobody edits the configuration.
+_MENDS: Final = {
+    "address_unusable": "stop what listens there, or name another port with --port; the ops port is 1000 above it",
+    "journal_unusable": "stop the gateway that runs there, or name another folder with --dir and another port with --port",
+}
 _KEPT: Final = ("plugins", "policy", "upstreams")
 
 
@@ -62,15 +68,22 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
 
     from aurixel import app, logs
     from aurixel.config import load
+    from aurixel.tomlfile import TomlFile
 
+    _writable(folder)
     base = shell.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
-    file = _write_config(shell, base, port, [_named(text) for text in upstreams], folder)
-    settings = load(file)
-    issued, available = shell.run(_prepare(shell, settings))
+    secret = _secret(folder)
+    file = folder / "aurixel.toml"
+    text = _config(shell, base, port, [_named(text) for text in upstreams], folder, secret)
+    settings = load(TomlFile(str(file), text))
     key_file = folder.absolute() / "key"
-    _write(key_file, issued.token.reveal() + "\n")
 
     async def ready(running: app.App) -> None:
+        # Only now is it sure that nobody else runs here, whose files these would be.
+        _write(folder / "secret", secret + "\n")
+        _write(file, text)
+        issued, available = await _prepare(running)
+        _write(key_file, issued.token.reveal() + "\n")
         url = f"http://127.0.0.1:{running.ports[0]}"
         value = {
             "url": url,
@@ -83,7 +96,12 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
         shell.show(value, _welcome(url, issued, available, key_file, file))
 
     logs.configure(settings.logging.level, settings.logging.format)
-    uvloop.run(app.serve(settings, ready=ready))
+    try:
+        uvloop.run(app.serve(settings, ready=ready))
+    except ConfigError as error:
+        if (mend := _MENDS.get(error.code)) is None:
+            raise
+        raise ConfigError(error.message, mend=mend, code=error.code) from error
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -114,27 +132,25 @@ def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file
     )
 
 
-async def _prepare(shell: Shell, settings: Settings) -> tuple[IssuedKey, Nanos]:
+async def _prepare(running: App) -> tuple[IssuedKey, Nanos]:
     """The catalogue as the files say, the account with credit, a new key."""
     from aurixel.accounts import create_key, limits_parser
-    from aurixel.catalog import Catalogue, StoredCatalogue, read_files
+    from aurixel.catalog import StoredCatalogue, read_files
 
-    clock = SystemClock()
+    settings, store, clock = running.settings, running.store, running.clock
     files, demo = read_files(*settings.catalogue_files), read_files(_DEMO / "models.toml", _DEMO / "prices.toml")
     more = [price for price in demo.prices if price.model not in files.models]
     both = StoredCatalogue(models={**demo.models, **files.models}, prices=[*files.prices, *more])
-    async with shell.store(settings) as store:
-        await Catalogue(store, clock).publish(both, "dev")
-        available = await _credited(store)
-        issued = await create_key(store, clock, settings.security.secret, EMAIL, parse_limits=limits_parser(()), name="dev")
+    await running.catalogue.publish(both, "dev")
+    available = await _credited(store, clock)
+    issued = await create_key(store, clock, settings.security.secret, EMAIL, parse_limits=limits_parser(()), name="dev")
     return issued, available
 
 
-async def _credited(store: Store) -> Nanos:
+async def _credited(store: Store, clock: Clock) -> Nanos:
     from aurixel.accounts import AccountRefused, create_account, find_account, show_account
     from aurixel.ledger import Movements
 
-    clock = SystemClock()
     try:
         profile = await create_account(store, clock, EMAIL)
     except AccountRefused as refused:
@@ -152,7 +168,7 @@ async def _credited(store: Store) -> Nanos:
 # --- the configuration it writes ----------------------------------------------------------------------------------------
 
 
-def _write_config(shell: Shell, base: Path | None, port: int, sent: list[tuple[str, str]], folder: Path) -> Path:
+def _config(shell: Shell, base: Path | None, port: int, sent: list[tuple[str, str]], folder: Path, secret: str) -> str:
     """The folder's aurixel.toml: the base's plugins, policies and upstreams, everything else its own."""
     from aurixel.tomlfile import read_toml
 
@@ -180,16 +196,14 @@ def _write_config(shell: Shell, base: Path | None, port: int, sent: list[tuple[s
     ops = port + 1000 if 0 < port <= 64535 else 0
     own = {
         "server": {"listen": f"127.0.0.1:{port}", "ops_listen": f"127.0.0.1:{ops}", "drain_deadline": 2.0},
-        "security": {"secret": _secret(folder), "allow_demo": True},
+        "security": {"secret": secret, "allow_demo": True},
         "store": {"url": f"sqlite:///{folder.absolute() / 'aurixel.db'}"},
         "catalogue": {name: str(root / files.get(name, f"{name}.toml")) for name in ("models", "prices")},
         "ledger": {"journal": str(folder.absolute() / "journal")},
         "logging": {"level": "warning", "format": "text"},
     }
-    path = folder / "aurixel.toml"
     head = "# Written by `aurixel dev` at each start: change the configuration it is made from instead.\n"
-    _write(path, head + "".join(f"{line}\n" for line in _toml({**own, **kept})))
-    return path
+    return head + "".join(f"{line}\n" for line in _toml({**own, **kept}))
 
 
 def _absent(block: Mapping[str, Any]) -> dict[str, str]:
@@ -202,13 +216,20 @@ def _absent(block: Mapping[str, Any]) -> dict[str, str]:
 
 def _secret(folder: Path) -> str:
     """The one of the last start, so that keys stay good; else a new one."""
-    path = folder / "secret"
     try:
-        return path.read_text().strip()
-    except (FileNotFoundError, NotADirectoryError):  # the latter is told when it is written
-        secret = secrets.token_hex(32)
-        _write(path, secret + "\n")
-        return secret
+        return (folder / "secret").read_text().strip()
+    except FileNotFoundError:
+        return secrets.token_hex(32)
+
+
+def _writable(folder: Path) -> None:
+    """The folder is there; `ConfigError` if nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _not_writable(folder, error) from None
 
 
 def _write(path: Path, text: str) -> None:
@@ -221,8 +242,12 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
         beside.replace(path)
     except OSError as error:
-        mend = "name another folder with --dir"
-        raise ConfigError(f"cannot be written: {error.strerror}", place=str(path), mend=mend, code="not_writable") from None
+        raise _not_writable(path, error) from None
+
+
+def _not_writable(path: Path, error: OSError) -> ConfigError:
+    mend = "name another folder with --dir"
+    return ConfigError(f"cannot be written: {error.strerror}", place=str(path), mend=mend, code="not_writable")
 
 
 def _toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:

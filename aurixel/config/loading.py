@@ -38,13 +38,13 @@ class _Overrides(EnvSettingsSource):
         return value
 
 
-def load(path: Path | None, *, needs: Collection[str] | None = None) -> Settings:
-    """The settings of a file (None: the defaults) under the environment's overrides.
+def load(path: Path | TomlFile | None, *, needs: Collection[str] | None = None) -> Settings:
+    """The settings of a file (one already read; None: the defaults) under the environment's overrides.
 
     `needs` names the sections a command will use: an `env:NAME` without a value in another one does no harm (None: all
     are used). `ConfigFaults` has everything that is wrong.
     """
-    file = read_toml(path) if path is not None else None
+    file = read_toml(path) if isinstance(path, Path) else path
     faults = _unknown_sections()
     values = _merge(file.data if file is not None else {}, _Overrides()())
     absent: list[KeyPath] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aurixel.clock import Clock
-from aurixel.errors import JournalError, StoreUnavailable
+from aurixel.errors import JournalError, JournalUnusable, StoreUnavailable
 from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Totals, patience
 from aurixel.ledger.holds import Hold, HoldContext, recall_round
 from aurixel.ledger.journal import Journal
@@ -333,10 +333,10 @@ def _lock(journal: Path) -> int:
         journal.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise JournalError(f"cannot be used ({error.strerror})", place=str(journal)) from error
+        raise JournalUnusable(f"cannot be used ({error.strerror})", place=str(journal)) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
-        raise JournalError("another process keeps its journal here", place=str(journal)) from error
+        raise JournalUnusable("another process keeps its journal here", place=str(journal)) from error
     return fd

@@ -149,6 +149,39 @@ def test_serve_says_which_address_is_taken(aurixel: Run, folder: Path, taken: st
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=START_S, check=False)
     assert done.returncode == 1
     error: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])["error"]
-    assert error["code"] == "system"
-    assert "in use" in error["message"]
-    assert taken.partition(":")[2] in error["message"]
+    assert error["code"] == "address_unusable"
+    assert error["message"] == (
+        f"the environment's AURIXEL_SERVER__LISTEN: cannot listen on {taken}: Address already in use "
+        "(stop what listens there, or set another server.listen)"
+    )
+
+
+def refused(folder: Path, *words: str) -> dict[str, Any]:
+    """The error of a `dev` that cannot start."""
+    command = [*PROGRAM, "dev", *words, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=START_S, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    error: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])["error"]
+    return error
+
+
+def test_a_second_dev_does_the_running_one_no_harm(folder: Path, run: Run) -> None:
+    with dev(folder) as lines:
+        here = folder / "var/dev"
+        before = {name: (here / name).read_bytes() for name in ("aurixel.toml", "key", "secret")}
+        error = refused(folder, "--port", "1")
+        assert error["code"] == "journal_unusable"
+        assert "another process" in error["message"]
+        assert "--dir" in error["message"]
+        assert {name: (here / name).read_bytes() for name in before} == before
+        keys = run("key", "list", "dev@localhost", "--config", "var/dev/aurixel.toml", "--json").json
+        assert len(keys) == 1
+        assert asked(next(line for line in lines if line.startswith("curl ")))[0] == 200
+
+
+def test_a_dev_whose_port_is_taken_leaves_no_key_and_no_configuration(folder: Path, taken: str) -> None:
+    error = refused(folder, "--port", taken.partition(":")[2])
+    assert error["code"] == "address_unusable"
+    assert error["message"].startswith(f"cannot listen on {taken}: ")
+    assert "--port" in error["message"]
+    assert not {"aurixel.toml", "key", "secret"} & {path.name for path in (folder / "var/dev").iterdir()}
