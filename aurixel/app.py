@@ -183,7 +183,7 @@ class App:
             return None
 
         async def admitting() -> str | None:
-            return None if ledger.admitting else "gives no holds"
+            return ledger.missing
 
         self._ops = Ops(metrics, {"store": ready, "ledger": admitting})
         await self._listen("ops_listen", self._ops.start)

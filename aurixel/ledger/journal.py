@@ -29,6 +29,8 @@ from aurixel.values import Nanos
 FORMAT: Final = 1
 FIRST: Final = "00000001.log"
 SYNC_WITHIN_S: Final = 30.0
+# As long as the longest lines, and nothing but what a reader ignores at the end of a file.
+_TRIAL: Final = b"\0" * 4096
 
 
 class Head(msgspec.Struct, frozen=True, tag="head", tag_field="t"):
@@ -111,6 +113,7 @@ class Journal:
         self.path = path
         self.always = settings.fsync == "always"
         self.failed = self._dropped = False
+        self.refusing = False  # the last line was not taken
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._size = self._synced = size
         self._interval = settings.fsync_interval if settings.fsync == "batch" else None
@@ -146,14 +149,37 @@ class Journal:
         try:
             written = os.write(self._fd, line)
         except OSError as error:
+            self.refusing = True
             self._cut_back()
             raise JournalError(f"cannot write ({error.strerror})", place=f"{self.path}:{self._size}") from error
         if written != len(line):
+            self.refusing = True
             self._cut_back()
             raise JournalError("the disk is full", place=f"{self.path}:{self._size}")
+        self.refusing = False
         self._size += written
         if self._interval is not None and self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._tick)
+
+    def fault(self) -> JournalError | None:
+        """What keeps it from its work: it was moved or deleted, or it refused a line and would refuse one now."""
+        if self.failed:
+            return JournalError("the journal is out of order", place=str(self.path))
+        if not self._in_place():
+            return JournalError("was moved or deleted under this node", place=str(self.path))
+        if self.refusing:
+            try:
+                self.refusing = os.write(self._fd, _TRIAL) != len(_TRIAL)
+            except OSError:
+                pass
+            self._cut_back()
+        return JournalError("cannot be written", place=str(self.path)) if self.refusing else None
+
+    def _in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._fd))
+        except OSError:
+            return False
 
     @property
     def size(self) -> int:

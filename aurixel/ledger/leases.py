@@ -52,6 +52,7 @@ class Books:
         self.stopping = False  # no new holds; what runs may settle
         self.dead = asyncio.Event()  # this incarnation will never be believed again
         self._complained = float("-inf")
+        self._ill = False  # a complaint stands
         self._idle: asyncio.Event | None = None
         self.void = False  # replayed: what still runs is no longer ours to charge
 
@@ -77,11 +78,21 @@ class Books:
     def complain(self, error: JournalError) -> None:
         """The journal does not do what it must: said once a minute. What the disk has forgotten ends the incarnation."""
         now = self.clock.boot()
+        self._ill = True
         if now - self._complained >= COMPLAIN_EVERY_S:
             self._complained = now
             log.error("the journal: %s", error)
         if self.journal.failed and not self.stopping:
             self.die("its journal failed")
+
+    def look_at_journal(self) -> None:
+        """Complain of a journal that is gone from its place; say when a complaint is over."""
+        fault = self.journal.fault()
+        if fault is not None:
+            self.complain(fault)
+        elif self._ill and not self.unwritten and not self.undone:
+            self._ill, self._complained = False, float("-inf")
+            log.warning("the journal is written again")
 
     async def ended(self, within: float) -> None:
         """Wait until no request runs, but not for longer than this."""

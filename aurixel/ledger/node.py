@@ -76,8 +76,16 @@ class Ledger:
 
     @property
     def admitting(self) -> bool:
-        """Whether holds are given now (`/readyz`)."""
+        """Whether this node is alive and may give holds."""
         return self._books is not None and self._books.admitting
+
+    @property
+    def missing(self) -> str | None:
+        """Why a new request would be refused now (`/readyz`), None if it would not be."""
+        books = self._books
+        if books is None or not books.admitting:
+            return "gives no holds"
+        return "no journal" if books.unwritten or books.journal.fault() is not None else None
 
     def hold(self, intent: Intent, want: Nanos, least: Nanos) -> AbstractAsyncContextManager[Hold]:
         """Promise between `least` and `want` nano-dollars to a request, as much as the account covers.
@@ -160,6 +168,7 @@ class Ledger:
         watch = Watch(books)
         self._keep(settings.post_every, lambda: self._post(books), "post", books)
         self._keep(settings.want_look, lambda: return_round(books), "return", books)
+        self._keep(settings.want_look, lambda: _look_at_journal(books), "journal", books)
         self._keep(settings.beat_every, watch.look, "watch", books)
         self._keep(settings.sweep_every, lambda: self._sweep(books, watch), "sweep", books)
         self._tasks.append(self._spawn(self._recall(books), "recall", books))
@@ -320,6 +329,10 @@ class Ledger:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+async def _look_at_journal(books: Books) -> None:
+    books.look_at_journal()
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aurixel.errors import JournalError
+from aurixel.errors import GatewayError, JournalError
 from aurixel.storage import Store
-from tests.ledger.kit import account, fund, ledger, records, request
+from tests.ledger.kit import BRISK, account, eventually, fund, ledger, records, request
 
 
 def _broken(_: int) -> None:
@@ -43,3 +44,66 @@ async def test_settlements_survive_a_sync_that_fails_at_the_end(
     assert (await account(store)).spent == 42
     assert [record.cost for record in (await records(store)).values()] == [42]
     assert [path.name for path in (tmp_path / "j").iterdir()] == ["lock"]
+
+
+async def test_a_node_that_refused_for_a_full_disk_is_ready_again_without_a_request(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_logs: Any
+) -> None:
+    """Nobody sends requests to a node that is not ready, so it must find out by itself."""
+    expected_logs("aurixel.ledger", "the journal: .*No space", level=40, times=1)
+    expected_logs("aurixel.ledger", "the journal is written again", times=1)
+    await fund(store, "a", 1000)
+    node = ledger(store, tmp_path / "j")
+    await node.start()
+    file = tmp_path / "j" / node.inc / "00000001.log"
+    size = file.stat().st_size
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(GatewayError):
+            await request(node, 1, 100)
+        assert node.missing == "no journal"
+        node._open_books().look_at_journal()
+    node._open_books().look_at_journal()
+    assert node.missing is None
+    assert file.stat().st_size == size  # the trial leaves nothing
+    await request(node, 1, 100)
+    await node.stop()
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+async def test_a_journal_that_is_moved_away_is_noticed(store: Store, tmp_path: Path, expected_logs: Any, what: str) -> None:
+    expected_logs("aurixel.ledger", "the journal: .*moved or deleted", level=40, times=1)
+    expected_logs("aurixel.ledger", "the journal is written again", times=1)
+    node = ledger(store, tmp_path / "j")
+    await node.start()
+    place = tmp_path / "j" if what == "folder" else tmp_path / "j" / node.inc / "00000001.log"
+    place.rename(tmp_path / "elsewhere")
+    assert node.missing == "no journal"
+    for _ in range(2):
+        node._open_books().look_at_journal()
+    (tmp_path / "elsewhere").rename(place)
+    node._open_books().look_at_journal()
+    assert node.missing is None
+    await node.stop()
+
+
+async def test_a_running_node_looks_after_its_journal_by_itself(
+    store: Store, tmp_path: Path, caplog: Any, expected_logs: Any
+) -> None:
+    expected_logs("aurixel.ledger", "the journal: .*moved or deleted", level=40)
+    expected_logs("aurixel.ledger", "the journal is written again")
+    node = ledger(store, tmp_path / "j", BRISK)
+    await node.start()
+
+    async def said(word: str) -> bool:
+        return word in caplog.text
+
+    (tmp_path / "j").rename(tmp_path / "elsewhere")
+    await eventually(partial(said, "moved or deleted"))
+    (tmp_path / "elsewhere").rename(tmp_path / "j")
+    await eventually(partial(said, "written again"))
+    await node.stop()

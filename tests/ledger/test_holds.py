@@ -408,9 +408,11 @@ async def test_a_full_disk_refuses_holds_and_loses_no_settlement(
     memory: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_logs: ExpectedLogs
 ) -> None:
     expected_logs("aurixel.ledger", "the journal: .*full", level=40, times=1)
+    expected_logs("aurixel.ledger", "the journal is written again", times=1)
     await fund(memory, "a", 1000)
     node = ledger(memory, tmp_path)
     await node.start()
+    assert node.missing is None
 
     def full(journal: Journal, entry: object) -> None:
         raise JournalError("the disk is full")
@@ -421,6 +423,7 @@ async def test_a_full_disk_refuses_holds_and_loses_no_settlement(
         with pytest.raises(GatewayError) as refused:
             await request(node, 1, WANT)
         assert refused.value.code == "journal_unavailable"
+        assert (node.admitting, node.missing) == (True, "no journal")
         assert node.held("a") == 0
     with pytest.raises(JournalError):
         await post_round(node._open_books())
@@ -428,6 +431,9 @@ async def test_a_full_disk_refuses_holds_and_loses_no_settlement(
     monkeypatch.undo()
     await post_round(node._open_books())
     assert (await account(memory)).spent == 7
+    assert node.missing is None
+    node._open_books().look_at_journal()
+    node._open_books().look_at_journal()
     await request(node, 1, WANT)
     await node.stop()
     assert {name: r.cost for name, r in (await records(memory)).items() if name == "r1"} == {"r1": 7}
