@@ -2,12 +2,14 @@
 
 It promises that a write is answered after the commit that holds it, with `synchronous=FULL`, and that each write is
 whole by itself whatever happens to its neighbours in the group. Several processes may share the file; one that does not
-get its turn in time raises `StoreUnavailable`. It knows no table: the operations are functions of a connection.
+get its turn in time raises `StoreUnavailable`, and so does every write while the file is not where it was opened: nobody would
+find again what was written. It knows no table: the operations are functions of a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import sqlite3
@@ -26,6 +28,8 @@ T = TypeVar("T")
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
 _Job: TypeAlias = tuple[Work[Any], "asyncio.Future[Any]"]
 _Answer: TypeAlias = tuple["asyncio.Future[Any]", Any, Exception | None]
+
+_log: Final = logging.getLogger("aurixel.storage")
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _OLDEST_SQLITE: Final = (3, 38, 0)  # STRICT tables, RETURNING, json_each built in
@@ -48,6 +52,8 @@ class Engine:
         self._readers: ThreadPoolExecutor | None = None
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._file: os.stat_result | None = None
+        self._gone = False
 
     async def open(self) -> None:
         """Make the file if there is none, bring its schema up to date, start the threads. `ConfigError` if it cannot be."""
@@ -115,10 +121,27 @@ class Engine:
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> list[_Answer]:
         try:
+            self._see_file()
             with _translated(), self._turn(connection, "BEGIN IMMEDIATE"):
                 return [_one(connection, *job) for job in group]
         except Exception as error:  # noqa: BLE001 - nothing of the group is committed, whatever went wrong: all are told
             return [(future, None, error) for _, future in group]
+
+    def _see_file(self) -> None:
+        """`StoreUnavailable` where the path is not our open file any more; said once, and once when it is back."""
+        try:
+            gone = self._file is None or not os.path.samestat(self._file, os.stat(self._path))
+        except OSError:
+            gone = True
+        if gone != self._gone:
+            self._gone = gone
+            if gone:
+                mend = "put it back, or stop, mend store.url and start again"
+                _log.error("the store's file %s was moved or deleted while in use: %s", self._path, mend)
+            else:
+                _log.warning("the store's file %s is back", self._path)
+        if gone:
+            raise StoreUnavailable("the store's file was moved or deleted")
 
     def _answer(self, answers: list[_Answer]) -> None:
         loop = answers[0][0].get_loop()
@@ -171,6 +194,7 @@ class Engine:
             if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
                 raise self._unusable("is not a SQLite database") from None
             raise
+        self._file, self._gone = os.stat(self._path), False
         return connections
 
     def _connection(self) -> sqlite3.Connection:

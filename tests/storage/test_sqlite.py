@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sqlite3
 import stat
@@ -361,3 +362,35 @@ async def fill(store: Store) -> None:
         rollups = [rollup(1, account, hour=hour) for hour in range(50)]
         await store.post(records, rollups, [])
         await store.account_new(account)
+
+
+# --- a file that is taken away --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["moved", "replaced"])
+async def test_a_file_that_is_moved_under_a_running_gateway_is_noticed(path: Path, how: str, expected_logs: Any) -> None:
+    """What is written to it would be found by nobody; said once, however often it is asked."""
+    expected_logs("aurixel.storage", f"{re.escape(str(path))} was moved or deleted", level=40, times=1)
+    expected_logs("aurixel.storage", "is back", times=1)
+    aside = path.with_name("aside")
+    async with opened(path) as store:
+        await store.ping()
+        os.rename(path, aside)
+        if how == "replaced":
+            os.close(os.open(path, os.O_CREAT))
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+        with pytest.raises(StoreUnavailable):
+            await store.account_new("a")
+        os.replace(aside, path)
+        await store.ping()
+        assert await store.account_new("a")
+
+
+async def test_a_file_that_is_deleted_under_a_running_gateway_is_noticed(path: Path, expected_logs: Any) -> None:
+    expected_logs("aurixel.storage", "was moved or deleted", level=40, times=1)
+    async with opened(path) as store:
+        os.unlink(path)
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
