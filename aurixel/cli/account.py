@@ -34,7 +34,7 @@ def create(shell: Shell, email: str) -> None:
     from aurixel.accounts import create_account, show_account
 
     async def work() -> AccountView:
-        async with shell.store(shell.settings("store")) as store:
+        async with shell.store(shell.settings("store"), make=True) as store:
             await create_account(store, SystemClock(), email)
             return await show_account(store, email)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aurixel.cli.plugins import CommandHost, build_checks
-from aurixel.cli.shell import Shell, instant, shared, table
+from aurixel.cli.shell import Shell, instant, shared, store_exists, table
 from aurixel.clock import SystemClock
-from aurixel.errors import ConfigError, ConfigFaults, StoreUnavailable
+from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.values import format_usd
 
 if TYPE_CHECKING:
@@ -98,13 +97,6 @@ def _files(settings: Settings, faults: list[ConfigError]) -> StoredCatalogue | N
         return None
 
 
-def _there(settings: Settings) -> bool:
-    from aurixel.config.safety import SQLITE
-
-    url = settings.store.url.reveal()
-    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
-
-
 async def _store(
     shell: Shell,
     settings: Settings,
@@ -116,7 +108,7 @@ async def _store(
     from aurixel.catalog import Catalogue, preview
 
     from_files = ("files", preview(files, SystemClock().wall_ms())) if files is not None else ("none", None)
-    if not _there(settings):
+    if not store_exists(settings):
         return from_files  # opening the store would make it
     try:
         async with shell.store(settings) as store:
@@ -131,10 +123,6 @@ async def _store(
                     faults.append(ConfigError(fault, place=place, mend=mend, code="limit_unenforced"))
     except ConfigError as error:
         _found(faults, error)
-        return from_files
-    except StoreUnavailable:
-        place = settings.place("store", "url")
-        faults.append(ConfigError("the store gives no answer", place=place, mend="is it running?", code="store_unavailable"))
         return from_files
     return ("store", catalogue.current) if catalogue.current.version else from_files
 

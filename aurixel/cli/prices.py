@@ -35,7 +35,7 @@ def import_(shell: Shell, file: Path) -> None:
     parsed = read_toml(file)
 
     async def work() -> Snapshot:
-        async with shell.store(shell.settings("store")) as store:
+        async with shell.store(shell.settings("store"), make=True) as store:
             catalogue = Catalogue(store, SystemClock())
             await catalogue.import_prices(parsed, user())
             return catalogue.current
@@ -57,7 +57,7 @@ def reload(shell: Shell) -> None:
     files = read_files(*settings.catalogue_files)
 
     async def work() -> Snapshot:
-        async with shell.store(settings) as store:
+        async with shell.store(settings, make=True) as store:
             catalogue = Catalogue(store, SystemClock())
             await catalogue.publish(files, user())
             return catalogue.current

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from aurixel.cli.shell import Shell, shared
+from aurixel.cli.shell import Shell, naming_the_store, shared
 from aurixel.errors import ConfigFaults
 
 
@@ -26,4 +26,5 @@ def serve(shell: Shell) -> None:
     from aurixel import app, logs
 
     logs.configure(settings.logging.level, settings.logging.format)
-    uvloop.run(app.serve(settings))
+    with naming_the_store(settings):
+        uvloop.run(app.serve(settings))

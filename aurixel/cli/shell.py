@@ -7,8 +7,8 @@ import functools
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
@@ -59,16 +59,26 @@ class Shell:
         raise ConfigError("there is no configuration file", place=str(CONFIG_FILE), mend=mend, code="config_missing")
 
     @asynccontextmanager
-    async def store(self, settings: Settings) -> AsyncIterator[Store]:
-        """The store, open."""
+    async def store(self, settings: Settings, *, make: bool = False) -> AsyncIterator[Store]:
+        """The store, open; one that is not there is made only by who says `make`.
+
+        `ConfigError`: `store_missing`, `store_unavailable`, both with the store named.
+        """
         from aurixel.storage import open_store
 
-        store = open_store(settings.store.url.reveal())
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
+        if not make and not store_exists(settings):
+            mend = "`aurixel serve` or `aurixel account create` makes it; is this the right configuration and folder?"
+            if DEV_FILE.exists():
+                mend += f" That of `aurixel dev` is found with --config {DEV_FILE}"
+            fault = f"there is no store at {settings.store.shown} yet"
+            raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_missing")
+        with naming_the_store(settings):
+            store = open_store(settings.store.url.reveal())
+            await store.open()
+            try:
+                yield store
+            finally:
+                await store.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a command's asynchronous part."""
@@ -115,6 +125,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join(cells).rstrip()
 
     return "\n".join(line(row) for row in (head, *rows))
+
+
+def store_exists(settings: Settings) -> bool:
+    """Whether opening the store would find one: an embedded one that is not there would be made."""
+    from aurixel.config.safety import SQLITE
+
+    url = settings.store.url.reveal()
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+
+
+@contextmanager
+def naming_the_store(settings: Settings) -> Iterator[None]:
+    """`StoreUnavailable` is told with the store's name, place and mend."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        fault, mend = f"the store {settings.store.shown} gives no answer", "is it running? try again"
+        raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error
 
 
 # --- what is typed ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -130,8 +129,9 @@ class StoreSection(Section):
     @property
     def shown(self) -> str:
         """The URL without its user and password."""
-        parts = urlsplit(self.url.reveal())
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+        url = self.url.reveal()
+        scheme, _, rest = url.partition("://")
+        return url if scheme == "sqlite" else f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 class CatalogueSection(Section):

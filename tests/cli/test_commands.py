@@ -40,6 +40,7 @@ def test_an_account_from_opening_to_closing(aurixel: Run) -> None:
 
 
 def test_no_accounts_yet(aurixel: Run) -> None:
+    aurixel("reload")
     assert aurixel("account", "list").out == "no accounts yet\n"
     assert aurixel("account", "list", "--json").json == []
 
@@ -331,6 +332,7 @@ def test_a_plugin_brings_a_command(aurixel: Run, folder: Path, monkeypatch: pyte
 
 
 def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
+    aurixel("reload")
     assert aurixel("node", "list").out == "no nodes\n"
 
     async def start(store: Store) -> None:
@@ -340,6 +342,41 @@ def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
     (node,) = aurixel("node", "list", "--json").json
     assert (node["inc"], node["name"], node["state"]) == ("i" * 26, "here", "live")
     assert "live" in aurixel("node", "list").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "account list",
+        "account show a@b",
+        "account close a@b",
+        "key list a@b",
+        "key create a@b",
+        "key revoke a@b x",
+        "credit grant a@b 1 --reason x",
+        "usage a@b",
+        "ledger verify",
+        "node list",
+    ],
+)
+def test_a_store_is_not_made_by_who_only_asks(aurixel: Run, folder: Path, words: str) -> None:
+    """An empty store where another was meant answers everything, and all of it wrong."""
+    done = aurixel(*words.split(), "--json")
+    assert (done.code, done.error["code"]) == (1, "store_missing")
+    assert done.error["message"].startswith("conf/aurixel.toml:11 (store.url): there is no store at sqlite:///var/aurixel.db")
+    assert "aurixel account create" in done.error["message"]
+    assert [path.name for path in folder.iterdir()] == ["conf"]
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "mongodb://me:hush@127.0.0.1:9/books?serverSelectionTimeoutMS=50"
+    monkeypatch.setenv("AURIXEL_STORE__URL", url)
+    done = aurixel("account", "list", "--json")
+    assert (done.code, done.error["code"]) == (1, "store_unavailable")
+    assert "the store mongodb://127.0.0.1:9/books gives no answer" in done.error["message"]
+    assert "hush" not in done.err
+    checked = aurixel("check", "--json").json
+    assert [fault["code"] for fault in checked["faults"]] == ["store_unavailable"]
 
 
 # --- the shell --------------------------------------------------------------------------------------------------------
@@ -423,6 +460,7 @@ def test_help_loads_neither_server_nor_driver_nor_plugins() -> None:
 
 
 def test_a_closed_pipe_is_no_traceback(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
     program = [sys.executable, "-c", "from aurixel.cli import main; main()", "account", "list", "--json"]
     reader, writer = os.pipe()
     os.close(reader)
