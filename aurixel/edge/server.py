@@ -100,6 +100,7 @@ class Edge:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(task for _, task in connections), return_exceptions=True)
+        await asyncio.sleep(0)  # from Python 3.12 on `gather` is back before `_done` and `_ended` of what was over already
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
