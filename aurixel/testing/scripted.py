@@ -154,6 +154,8 @@ class ScriptedUpstream:
                 call = Call(link, Received("", "", (), link.number))
                 for step in self._greetings.popleft():
                     await step(call)
+                if link.ended:
+                    return  # whatever has come by now: a client that writes at once is no request
             while (request := await link.head()) is not None:
                 steps = self._script(request)
                 if unread not in steps:
