@@ -201,7 +201,11 @@ class Engine:
         connection = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=self._patience, cached_statements=256
         )
-        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            connection.execute("PRAGMA synchronous = FULL")  # the first look into the file
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _until_free(self, connection: sqlite3.Connection, statement: str) -> None:
