@@ -5,6 +5,9 @@ It ends at once when the client leaves or the gateway stops, wherever it is wait
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from aurixel.clock import Clock
 from aurixel.errors import ClientGone, GatewayError, ProviderError, RequestError
 from aurixel.gateway.leaving import Interruptible
@@ -16,6 +19,10 @@ from aurixel.registry import Observers
 from aurixel.upstream import Upstream, outbound_headers
 from aurixel.values import UpstreamAttempted
 
+_log: Final = logging.getLogger("aurixel.gateway")
+# How often an upstream that refuses our key is complained of, in seconds.
+_COMPLAIN_EVERY: Final = 60.0
+
 
 class Legs:
     """The way out, and every request that is on it."""
@@ -24,6 +31,7 @@ class Legs:
         self._upstream, self._metrics, self._observers, self._clock = upstream, metrics, observers, clock
         self._running: set[Interruptible] = set()
         self._ended = False
+        self._complained: dict[str, float] = {}
 
     def interrupt_all(self) -> None:
         """Running requests end with an error event in their dialect, and settle."""
@@ -73,6 +81,8 @@ class Legs:
             code = ""
         except RequestError as error:
             code = error.code
+            if code == "upstream_credentials":
+                self._complain(block.name, status)
             raise
         except Exception:
             code = "bug"
@@ -91,6 +101,13 @@ class Legs:
                         seconds=seconds,
                     )
                 )
+
+    def _complain(self, upstream: str, status: int) -> None:
+        """Nobody but the operator can mend a key, and the client is not told of it."""
+        now = self._clock.boot()
+        if now - self._complained.get(upstream, float("-inf")) >= _COMPLAIN_EVERY:
+            self._complained[upstream] = now
+            _log.warning("upstream %s refuses our key or its quota (upstream_credentials, status %d)", upstream, status)
 
     def _prepare(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> Outgoing:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field

@@ -17,6 +17,7 @@ from aurixel.testing import scripted
 from aurixel.testing.scripted import Step
 from tests.flow.shared import Caller, Family, House, Visit, good, refused, sharing, visiting
 from tests.flow.test_endings import FAMILIES
+from tests.harness.guard import ExpectedLogs
 
 pytestmark = pytest.mark.deadline(30)
 
@@ -267,7 +268,8 @@ def without_usage(stream: bytes) -> bytes:
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b'{"error": 7}', b'{"error": {}}', b"\xff", b"[" * 60_000, b" " * 70_000]
 )
-async def test_errors_without_a_sound_body(caller: Caller, family: Family, body: bytes) -> None:
+async def test_errors_without_a_sound_body(caller: Caller, family: Family, body: bytes, expected_logs: ExpectedLogs) -> None:
+    expected_logs("aurixel.gateway", "refuses our key", optional=True)
     visit = caller.visit
     for status, told, code in [
         (400, 400, "upstream_refused"),

@@ -99,8 +99,15 @@ async def documents(url: str) -> dict[str, str]:
 
 
 async def test_nothing_that_passes_through_stays(
-    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path, store_url: str
+    gw: Running,
+    up: ScriptedUpstream,
+    http: aiohttp.ClientSession,
+    log: Everything,
+    tmp_path: Path,
+    store_url: str,
+    expected_logs: Any,
 ) -> None:
+    expected_logs("aurixel.gateway", "upstream upa? refuses our key", times=2)
     key = await gw.key()
     headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER, "referer": HEADER}
     replies: list[str] = []

@@ -17,6 +17,7 @@ from aurixel.storage import UsageRecord
 from aurixel.testing import answers, scripted
 from aurixel.testing.scripted import ScriptedUpstream
 from tests.flow.gateway import ANTHROPIC_BODY, OPENAI_BODY, Running
+from tests.harness.guard import ExpectedLogs
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 TEXT = "Hello to the whole wide world"
@@ -148,9 +149,20 @@ async def test_usage_is_always_asked_for_and_kept_from_who_did_not_ask(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
 async def test_a_refusal_costs_nothing_and_shows_no_text_that_is_not_the_clients(
-    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, family: Family, status: int, stream: bool
+    gw: Running,
+    up: ScriptedUpstream,
+    http: aiohttp.ClientSession,
+    family: Family,
+    status: int,
+    stream: bool,
+    expected_logs: ExpectedLogs,
 ) -> None:
     key = await gw.key()
+    if status in (401, 403):
+        name = "up" if family.openai else "upa"
+        expected_logs(
+            "aurixel.gateway", rf"^upstream {name} refuses our key .*upstream_credentials, status {status}\)$", times=1
+        )
     error = (answers.openai_error if family.openai else answers.anthropic_error)("organization org-SECRET sk-up...xyz")
     up.reply(json=error, status=status)
     answered, headers, body = await ask(http, gw, key, family, stream=stream)
@@ -165,6 +177,7 @@ async def test_a_refusal_costs_nothing_and_shows_no_text_that_is_not_the_clients
     assert headers["x-aurixel-cost"] == "0.00"
     record = await only(gw)
     assert (record.cell, record.cost, record.counts) == ("refused", 0, {})
+    await ask(http, gw, key, family, stream=stream)  # said once a minute at most
 
 
 async def test_an_empty_answer_costs_nothing(

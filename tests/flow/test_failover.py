@@ -14,6 +14,7 @@ from aurixel.testing.scripted import Step
 from tests.flow.shared import Family, House, Visit, good, refused, sharing, visiting
 from tests.flow.test_bad_upstream import BAD_USAGE, GARBAGE, JSON, MIB, provider_errors, samples, stalls, whole
 from tests.flow.test_endings import FAMILIES
+from tests.harness.guard import ExpectedLogs
 
 pytestmark = pytest.mark.deadline(30)
 
@@ -84,8 +85,9 @@ def failures(family: Family, *, stream: bool) -> dict[str, tuple[list[Step], str
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_another_route_answers_for_one_that_failed(
-    routed: Visit, family: Family, stream: bool, http: aiohttp.ClientSession
+    routed: Visit, family: Family, stream: bool, http: aiohttp.ClientSession, expected_logs: ExpectedLogs
 ) -> None:
+    expected_logs("aurixel.gateway", "refuses our key", optional=True)
     visit = routed
     first, second = ("up", "up2") if family.openai else ("upa", "upa2")
     for name, (script, code) in failures(family, stream=stream).items():
