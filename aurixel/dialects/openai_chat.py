@@ -204,8 +204,14 @@ def _asked_usage(fields: Fields) -> bool:
     return decode_field(_STREAM_OPTIONS, raw, "stream_options", "an object of booleans").include_usage is True
 
 
+# The fields that `_needs` reads: most requests have none of them.
+_KNOBS: Final = frozenset({"service_tier", "store", "background", "modalities", "web_search_options", "prompt_cache_options"})
+
+
 def _needs(fields: Fields) -> set[str]:
     """The classes with prices of their own that the request may incur; refuses what no price describes."""
+    if _KNOBS.isdisjoint(fields):
+        return set()
     tier = read_str(fields, "service_tier")
     if tier is not None and tier not in _PLAIN_TIERS:
         raise unpriced("service_tier", "This service tier")

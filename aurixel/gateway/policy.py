@@ -62,9 +62,10 @@ class BoundCheck:
 
 def _sendable(headers: tuple[tuple[str, str], ...]) -> bool:
     """Whether a check's headers can go on a reply: printable, and not those that frame it."""
-    return all(
-        _NAME.fullmatch(name) and value.isascii() and value.isprintable() and name not in _FRAMING for name, value in headers
-    )
+    for name, value in headers:
+        if name in _FRAMING or not (value.isascii() and value.isprintable() and _NAME.fullmatch(name)):
+            return False
+    return True
 
 
 class Permit:
