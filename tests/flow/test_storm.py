@@ -20,6 +20,7 @@ from aurixel.testing import answers, scripted
 from aurixel.testing.scripted import Call, ScriptedUpstream
 from aurixel.values import format_usd, parse_usd
 from tests.flow.gateway import OPENAI_BODY, Running, configure, running, upstream
+from tests.harness.guard import ExpectedLogs
 
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = OPENAI_BODY | {"max_tokens": 1000}
@@ -114,8 +115,9 @@ class Moody:
 
 @pytest.mark.deadline(300)
 async def test_ten_thousand_mixed_requests_leave_books_that_add_up(
-    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession, expected_logs: ExpectedLogs
 ) -> None:
+    expected_logs("aurixel.gateway", "refuses our key")
     total, wide = 10_000, 64
     keys = [await gw.key(f"user{number}@example.com", "50.00") for number in range(5)]
     up.on("*", Moody(7))
