@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from aurixel.accounts import limits_parser
+from aurixel.accounts import limits_parser, unenforced_limits
 from aurixel.catalog import Catalogue, read_files
 from aurixel.clock import Clock, SystemClock
 from aurixel.config import Settings
@@ -30,7 +30,7 @@ from aurixel.gateway.auth import Auth
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
 from aurixel.gateway.pipeline import Pipeline
-from aurixel.gateway.policy import BoundCheck, Policy, unenforced
+from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
 from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides
@@ -137,10 +137,9 @@ class App:
         meter = PluginMetrics(metrics)
         upstreams = self._upstreams(registry, meter)
         self.checks = checks = self._checks(registry, meter)
-        loose = unenforced(await self.store.key_limits(), [bound.check for bound in checks])
-        if loose:
-            mend = "enable the check that enforces them, or revoke those keys"
-            raise ConfigError(f"keys carry limits that nothing enforces: {', '.join(loose)}", place="policy", mend=mend)
+        enforcing = [bound.check for bound in checks]
+        if loose := unenforced_limits(await self.store.key_limits(), enforcing, registry.enforcers()):
+            raise ConfigFaults(loose)
         await self._load_catalogue()
 
         observed = ObserverMetrics(metrics)

@@ -4,7 +4,16 @@ credit moves through the ledger alone.
 Every change is a sequence of single guarded writes that may be cut anywhere and is finished by doing it again.
 """
 
-from aurixel.accounts.credentials import IssuedKey, KeyView, create_key, key_status, limits_parser, list_keys, revoke_key
+from aurixel.accounts.credentials import (
+    IssuedKey,
+    KeyView,
+    create_key,
+    key_status,
+    limits_parser,
+    list_keys,
+    revoke_key,
+    unenforced_limits,
+)
 from aurixel.accounts.people import (
     AccountRefused,
     AccountView,
@@ -32,4 +41,5 @@ __all__ = [
     "normal_email",
     "revoke_key",
     "show_account",
+    "unenforced_limits",
 ]

@@ -9,6 +9,7 @@ import msgspec
 
 from aurixel.accounts.people import AccountRefused, find_account
 from aurixel.clock import Clock
+from aurixel.errors import ConfigError
 from aurixel.keys import hash_secret, new_key
 from aurixel.plugin import PolicyCheck
 from aurixel.storage import KeyDoc, Store
@@ -70,6 +71,28 @@ def limits_parser(checks: Iterable[PolicyCheck]) -> LimitsParser:
         return parsed
 
     return parse
+
+
+def unenforced_limits(
+    limits: Mapping[str, int], checks: Iterable[PolicyCheck], offered: Mapping[str, type[PolicyCheck]]
+) -> list[ConfigError]:
+    """A fault for each limit that keys carry (limit -> keys) and none of the checks enforces.
+
+    `offered`: limit -> the check that an enabled plugin offers for it, and that lacks its block only.
+    """
+    enforced = frozenset[str]().union(*(check.enforces for check in checks))
+    faults = []
+    for limit, keys in sorted(limits.items()):
+        if limit in enforced:
+            continue
+        carry = "1 key carries" if keys == 1 else f"{keys} keys carry"
+        fault = f"{carry} the limit '{limit}', which no enabled check enforces"
+        if limit in offered:
+            place, mend = "policy", f"add the block [policy.{offered[limit].name}], or revoke what carries it"
+        else:
+            place, mend = "plugins.enabled", "enable the plugin that enforces it, or revoke what carries it"
+        faults.append(ConfigError(fault, place=place, mend=mend, code="limit_unenforced"))
+    return faults
 
 
 async def create_key(

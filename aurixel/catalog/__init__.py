@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from aurixel.catalog.files import parse_files, parse_prices, read_files
+from aurixel.catalog.files import parse_files, parse_prices, read_files, route_faults
 from aurixel.catalog.prices import PER_MILLION, PriceBook, Timeline, Unpriced, known_class
 from aurixel.catalog.snapshot import (
     EMPTY,
@@ -48,6 +48,7 @@ __all__ = [
     "parse_prices",
     "preview",
     "read_files",
+    "route_faults",
 ]
 
 
@@ -106,6 +107,11 @@ class Catalogue:
                 await self.refresh()
                 return version + 1
         raise GatewayError("store_unavailable", "The catalogue is being changed by others; try again.")
+
+    async def differs(self, catalogue: StoredCatalogue) -> bool:
+        """Whether publishing `catalogue` would make a new version."""
+        version, stored = await self._newest()
+        return not version or self._dated(catalogue, stored.models) != stored
 
     async def import_prices(self, file: TomlFile, author: str) -> int:
         """Add a price file's prices to the newest version: the same model and instant is replaced, the rest stays.

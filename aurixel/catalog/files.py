@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,22 @@ def parse_files(models: TomlFile, prices: TomlFile) -> StoredCatalogue:
     if faults:
         raise ConfigFaults(faults)
     return StoredCatalogue(models=parsed, prices=listed)
+
+
+def route_faults(models: Path, catalogue: StoredCatalogue, upstreams: Iterable[str]) -> list[ConfigError]:
+    """Routes of `catalogue`, which was read from `models`, to upstreams that the configuration does not have."""
+    file, known = read_toml(models), frozenset(upstreams)
+    return [
+        ConfigError(
+            f"the model {name!r} has a route to the upstream {route.upstream!r}, which is not configured",
+            place=file.place(("models", name, "routes")),
+            mend=nearest(route.upstream, known),
+            code="upstream_unknown",
+        )
+        for name, model in catalogue.models.items()
+        for route in model.routes
+        if route.upstream not in known
+    ]
 
 
 def parse_prices(prices: TomlFile, models: Mapping[str, StoredModel]) -> list[StoredPrice]:

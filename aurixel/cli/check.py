@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from aurixel.cli.plugins import CommandHost, build_checks
-from aurixel.cli.shell import Shell, instant, shared, store_exists, table
+from aurixel.cli.shell import Shell, absent_places, instant, shared, store_exists, table
 from aurixel.clock import SystemClock
 from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.values import format_usd
@@ -30,17 +30,16 @@ def check(shell: Shell) -> None:
     Lists each model with its state: served at the price shown, unpriced (refused until it has one), or without an
     upstream. What the store says counts; the files, where the store has no catalogue yet. Exit code 1 with any fault.
     """
-    from aurixel.config import serve_faults
-
-    faults: list[ConfigError] = []
-    settings = shell.settings()
-    faults += serve_faults(settings)
+    settings, faults = shell.judged()
+    if settings is None:
+        raise ConfigFaults(faults)
     registry = _plugins(settings, faults)
-    checks = _checks(settings, registry, faults) if registry is not None else []
+    checks = _checks(settings, registry, faults) if registry is not None else None
     if registry is not None:
         _upstreams(settings, registry, faults)
     files = _files(settings, faults)
-    source, snapshot = shell.run(_store(shell, settings, files, checks, faults))
+    found = shell.run(_store(shell, settings, files, checks, registry, faults))
+    snapshot = found.snapshot
     models = _models(settings, snapshot)
     value = {
         "ok": not faults,
@@ -49,7 +48,11 @@ def check(shell: Shell) -> None:
         ],
         "plugins": [plugin.name for plugin in registry.plugins] if registry is not None else [],
         "upstreams": {name: block.provider for name, block in settings.upstreams.items()},
-        "catalogue": {"source": source, "version": snapshot.version if snapshot else 0},
+        "catalogue": {
+            "source": found.source,
+            "version": snapshot.version if snapshot else 0,
+            "files_differ": found.differ,
+        },
         "models": models,
     }
     shell.show(value, _text(value, faults))
@@ -57,8 +60,11 @@ def check(shell: Shell) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _found(faults: list[ConfigError], error: ConfigError) -> None:
-    faults.extend(error.faults if isinstance(error, ConfigFaults) else (error,))
+def _found(settings: Settings, faults: list[ConfigError], error: ConfigError) -> None:
+    """What was found, but for what follows from a variable that the environment lacks."""
+    told, placed = absent_places(faults), settings.located(error)
+    found = placed.faults if isinstance(placed, ConfigFaults) else (placed,)
+    faults.extend(fault for fault in found if fault.place not in told)
 
 
 def _plugins(settings: Settings, faults: list[ConfigError]) -> Registry | None:
@@ -67,16 +73,17 @@ def _plugins(settings: Settings, faults: list[ConfigError]) -> Registry | None:
     try:
         return Registry.load(settings.plugins.enabled)
     except ConfigError as error:
-        _found(faults, error)
+        _found(settings, faults, error)
         return None
 
 
-def _checks(settings: Settings, registry: Registry, faults: list[ConfigError]) -> list[PolicyCheck]:
+def _checks(settings: Settings, registry: Registry, faults: list[ConfigError]) -> list[PolicyCheck] | None:
+    """None where it cannot be known what they enforce."""
     try:
         return build_checks(settings, registry)
     except ConfigError as error:
-        _found(faults, error)
-        return []
+        _found(settings, faults, error)
+        return None
 
 
 def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]) -> None:
@@ -84,47 +91,60 @@ def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]
         try:
             registry.build_provider(name, block.provider, block.settings, CommandHost(name))
         except ConfigError as error:
-            _found(faults, error)
+            _found(settings, faults, error)
 
 
 def _files(settings: Settings, faults: list[ConfigError]) -> StoredCatalogue | None:
-    from aurixel.catalog import read_files
+    from aurixel.catalog import read_files, route_faults
 
     try:
-        return read_files(*settings.catalogue_files)
+        files = read_files(*settings.catalogue_files)
     except ConfigError as error:
-        _found(faults, error)
+        _found(settings, faults, error)
         return None
+    faults += route_faults(settings.catalogue_files[0], files, settings.upstreams)
+    return files
+
+
+class _Found(NamedTuple):
+    """The catalogue that counts; `differ`: the files say something else."""
+
+    source: str
+    snapshot: Snapshot | None
+    differ: bool = False
 
 
 async def _store(
     shell: Shell,
     settings: Settings,
     files: StoredCatalogue | None,
-    checks: list[PolicyCheck],
+    checks: list[PolicyCheck] | None,
+    registry: Registry | None,
     faults: list[ConfigError],
-) -> tuple[str, Snapshot | None]:
+) -> _Found:
     """The catalogue in force and where it is from; limits that nobody enforces are faults."""
+    from aurixel.accounts import unenforced_limits
     from aurixel.catalog import Catalogue, preview
 
-    from_files = ("files", preview(files, SystemClock().wall_ms())) if files is not None else ("none", None)
+    from_files = _Found("none", None)
+    if files is not None:
+        from_files = _Found("files", preview(files, SystemClock().wall_ms()))
     if not store_exists(settings):
         return from_files  # opening the store would make it
     try:
         async with shell.store(settings) as store:
             catalogue = Catalogue(store, SystemClock())
             await catalogue.refresh()
-            enforced = {limit for each in checks for limit in each.enforces}
-            for limit, keys in sorted((await store.key_limits()).items()):
-                if limit not in enforced:
-                    fault = f"{keys} keys carry the limit {limit!r}, which no enabled check enforces"
-                    mend = "enable its plugin, or revoke the keys"
-                    place = settings.place("plugins", "enabled")
-                    faults.append(ConfigError(fault, place=place, mend=mend, code="limit_unenforced"))
+            if checks is not None and registry is not None:
+                loose = unenforced_limits(await store.key_limits(), checks, registry.enforcers())
+                faults += [settings.located(fault) for fault in loose]
+            if not catalogue.current.version:
+                return from_files
+            differ = files is not None and await catalogue.differs(files)
+            return _Found("store", catalogue.current, differ)
     except ConfigError as error:
-        _found(faults, error)
+        _found(settings, faults, error)
         return from_files
-    return ("store", catalogue.current) if catalogue.current.version else from_files
 
 
 def _models(settings: Settings, snapshot: Snapshot | None) -> list[dict[str, Any]]:
@@ -163,6 +183,8 @@ def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
         f"upstreams  {', '.join(f'{name} ({kind})' for name, kind in value['upstreams'].items()) or 'none'}",
         f"catalogue  from the {value['catalogue']['source']}, version {value['catalogue']['version']}",
     ]
+    if value["catalogue"]["files_differ"]:
+        lines.append("           the files say something else: `aurixel reload` makes it count")
     rows = [
         [
             model["model"],

@@ -100,7 +100,7 @@ def dev(shell: Shell, port: int, upstreams: tuple[str, ...], folder: Path) -> No
         uvloop.run(app.serve(settings, ready=ready))
     except ConfigError as error:
         if (mend := _MENDS.get(error.code)) is None:
-            raise
+            raise settings.located(error) from error
         raise ConfigError(error.message, mend=mend, code=error.code) from error
 
 

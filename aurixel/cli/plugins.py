@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aurixel.cli.shell import CONFIG_FILE, Shell, shared, table
+from aurixel.cli.shell import CONFIG_FILE, Shell, placing, shared, table
 from aurixel.clock import Clock, SystemClock
 from aurixel.errors import ConfigError
 
@@ -35,7 +35,8 @@ def list_(shell: Shell) -> None:
     from aurixel.registry.loading import GROUP
 
     settings = shell.settings("plugins")
-    registry = Registry.load(settings.plugins.enabled)
+    with placing(settings):
+        registry = Registry.load(settings.plugins.enabled)
     rows = [
         {
             "name": plugin.name,
@@ -100,7 +101,8 @@ def checks_of(settings: Settings) -> list[PolicyCheck]:
     """The enabled policy checks, as `serve` would make them; `ConfigError`."""
     from aurixel.registry import Registry
 
-    return build_checks(settings, Registry.load(settings.plugins.enabled))
+    with placing(settings):
+        return build_checks(settings, Registry.load(settings.plugins.enabled))
 
 
 def build_checks(settings: Settings, registry: Registry) -> list[PolicyCheck]:

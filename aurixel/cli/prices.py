@@ -10,6 +10,7 @@ import click
 from aurixel.cli.credit import user
 from aurixel.cli.shell import Shell, shared
 from aurixel.clock import SystemClock
+from aurixel.errors import ConfigFaults
 
 if TYPE_CHECKING:
     from aurixel.catalog import Snapshot
@@ -51,10 +52,12 @@ def reload(shell: Shell) -> None:
     The files are those of [catalogue] in the configuration. Running gateways follow within seconds; other settings need
     a restart. If the catalogue says the same already, nothing happens.
     """
-    from aurixel.catalog import Catalogue, read_files
+    from aurixel.catalog import Catalogue, read_files, route_faults
 
     settings = shell.settings("store")
     files = read_files(*settings.catalogue_files)
+    if faults := route_faults(settings.catalogue_files[0], files, settings.upstreams):
+        raise ConfigFaults(faults)
 
     async def work() -> Snapshot:
         async with shell.store(settings, make=True) as store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from aurixel.cli.shell import Shell, naming_the_store, shared
+from aurixel.cli.shell import Shell, placing, shared
 from aurixel.errors import ConfigFaults
 
 
@@ -16,15 +16,13 @@ def serve(shell: Shell) -> None:
     SIGTERM stops it: running streams may end within server.drain_deadline. SIGHUP reads the catalogue's files again.
     Logs go to stderr; /metrics, /healthz and /readyz are on server.ops_listen.
     """
-    from aurixel.config import serve_faults
-
-    settings = shell.settings()
-    if faults := serve_faults(settings):
+    settings, faults = shell.judged()
+    if settings is None or faults:
         raise ConfigFaults(faults)
     import uvloop
 
     from aurixel import app, logs
 
     logs.configure(settings.logging.level, settings.logging.format)
-    with naming_the_store(settings):
+    with placing(settings):
         uvloop.run(app.serve(settings))

@@ -7,7 +7,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -47,6 +47,23 @@ class Shell:
 
         return load(self.file(), needs=needs or None)
 
+    def judged(self) -> tuple[Settings | None, list[ConfigError]]:
+        """The configuration as far as it can be read, and everything that forbids to serve with it, each thing once."""
+        from aurixel.config import load, serve_faults
+
+        faults: list[ConfigError] = []
+        file = self.file()
+        try:
+            settings = load(file)
+        except ConfigFaults as found:
+            faults += found.faults
+            try:
+                settings = load(file, needs=())
+            except ConfigFaults:
+                return None, faults
+        told = absent_places(faults)
+        return settings, [*faults, *(fault for fault in serve_faults(settings) if fault.place not in told)]
+
     def file(self) -> Path:
         """The configuration file; `ConfigError("config_missing")` if there is none to read."""
         if self.config is not None:
@@ -72,7 +89,7 @@ class Shell:
                 mend += f" That of `aurixel dev` is found with --config {DEV_FILE}"
             fault = f"there is no store at {settings.store.shown} yet"
             raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_missing")
-        with naming_the_store(settings):
+        with placing(settings):
             store = open_store(settings.store.url.reveal())
             await store.open()
             try:
@@ -127,6 +144,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line(row) for row in (head, *rows))
 
 
+def absent_places(faults: Iterable[ConfigError]) -> frozenset[str]:
+    """Where values are missing from the environment: what else is wrong there follows from that."""
+    return frozenset(fault.place for fault in faults if fault.code == "env_missing")
+
+
 def store_exists(settings: Settings) -> bool:
     """Whether opening the store would find one: an embedded one that is not there would be made."""
     from aurixel.config.safety import SQLITE
@@ -136,10 +158,12 @@ def store_exists(settings: Settings) -> bool:
 
 
 @contextmanager
-def naming_the_store(settings: Settings) -> Iterator[None]:
-    """`StoreUnavailable` is told with the store's name, place and mend."""
+def placing(settings: Settings) -> Iterator[None]:
+    """Faults that name a setting get its file and line; `StoreUnavailable` becomes one, with the store named."""
     try:
         yield
+    except ConfigError as error:
+        raise settings.located(error) from error
     except StoreUnavailable as error:
         fault, mend = f"the store {settings.store.shown} gives no answer", "is it running? try again"
         raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error

@@ -22,14 +22,15 @@ SQLITE: Final = "sqlite:///"
 
 def serve_faults(settings: Settings) -> list[ConfigError]:
     """Everything that forbids a production start; an empty list means go."""
-    return [*secret_faults(settings), *_listening(settings), *_upstreams(settings), *_folders(settings)]
+    rooms = (secret_faults, _listening, _upstreams, _folders, _matrix)
+    return [fault for faults in rooms for fault in faults(settings)]
 
 
 def _matrix(settings: Settings) -> list[ConfigError]:
     try:
         check_overrides(settings.ledger.settlement)
     except ConfigError as fault:
-        return [fault]
+        return [settings.located(fault)]
     return []
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.tomlfile import KeyPath, TomlFile
 from aurixel.values import Nanos, Secret, parse_usd
 
@@ -22,6 +23,8 @@ PREFIX: Final = "AURIXEL_"
 _SIZE: Final = re.compile(r"(\d{1,12}) ?(|B|KiB|MiB|GiB)")
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
+# How the rooms name a block, and a setting in it.
+_BLOCK_PLACE: Final = re.compile(r"\[(\w+)\.([^\]]+)\](?: (\S+))?")
 # Names of blocks go into metrics, records and the names of environment variables.
 BLOCK_NAME: Final = re.compile(r"[a-z][a-z0-9-]*(_[a-z0-9-]+)*")
 
@@ -244,6 +247,16 @@ class Settings(BaseSettings):
     def place(self, *path: str) -> str:
         """Where a setting was written: `file:line`, the name of the override, or just the setting's own name."""
         return place_of(self._file, path)
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """A fault whose place is the name of a setting or block, as rooms name it that know no file, with file and line."""
+        if isinstance(error, ConfigFaults):
+            return ConfigFaults([self.located(fault) for fault in error.faults])
+        found = _BLOCK_PLACE.fullmatch(error.place)
+        path = tuple(part for part in found.groups() if part) if found else tuple(error.place.split("."))
+        if path[0] not in type(self).model_fields:
+            return error
+        return ConfigError(error.message, place=self.place(*path), mend=error.mend, code=error.code)
 
     @classmethod
     def settings_customise_sources(

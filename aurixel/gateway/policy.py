@@ -7,7 +7,7 @@ process. `finished` is called exactly once for every request a check was asked a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Literal
 
@@ -135,9 +135,3 @@ class Policy:
     def ask(self, principal: Principal, facts: RequestFacts) -> Permit:
         """`async with policy.ask(...) as permit`: raises `PolicyError` when a check says no."""
         return Permit(self, principal, facts)
-
-
-def unenforced(limits: Mapping[str, int], checks: Sequence[PolicyCheck]) -> list[str]:
-    """The names of key limits that no enabled check stands behind."""
-    enforced = frozenset[str]().union(*(check.enforces for check in checks))
-    return sorted(name for name in limits if name not in enforced)

@@ -22,11 +22,16 @@ def read_settings(model: type[M], values: Mapping[str, Any], place: str) -> M:
     for key in values:
         if key not in known:
             have = ", ".join(sorted(known)) or "none"
-            raise ConfigError(f"unknown setting '{key}'", place=place, mend=nearest(key, known, f"there are: {have}"))
+            raise ConfigError(
+                f"unknown setting '{key}'", place=f"{place} {key}", mend=nearest(key, known, f"there are: {have}")
+            )
     try:
         return model.model_validate(_wrapped(values))
     except ValidationError as error:
-        raise ConfigError(_words(error, values), place=place, mend="the plugin's README has its settings") from None
+        words = _words(error, values)
+        place = f"{place} {next(iter(words))}" if len(words) == 1 else place
+        text = "; ".join(f"{name}: {word}" for name, word in words.items())
+        raise ConfigError(text, place=place, mend="the plugin's README has its settings") from None
 
 
 def _wrapped(value: Any) -> Any:
@@ -38,7 +43,8 @@ def _wrapped(value: Any) -> Any:
     return [_wrapped(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _words(error: ValidationError, values: Mapping[str, Any]) -> str:
+def _words(error: ValidationError, values: Mapping[str, Any]) -> dict[str, str]:
+    """Setting -> what is wrong with it."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     words: dict[str, str] = {}  # of a union the first complaint will do
     for fault in faults:
@@ -46,7 +52,7 @@ def _words(error: ValidationError, values: Mapping[str, Any]) -> str:
         words.setdefault(
             name, _NO_SECRET if isinstance(_at(values, fault["loc"]), Secret) else fault["msg"].removeprefix("Value error, ")
         )
-    return "; ".join(f"{name}: {text}" for name, text in words.items())
+    return words
 
 
 def _at(values: Any, loc: tuple[int | str, ...]) -> Any:

@@ -246,7 +246,7 @@ class Engine:
         return version
 
     def _unusable(self, why: str) -> ConfigError:
-        return ConfigError(f"the store's file {why}", place=str(self._path), mend="name another file in store.url")
+        return ConfigError(f"the store's file {self._path} {why}", place="store.url", mend="name another file")
 
 
 def _one(connection: sqlite3.Connection, work: Work[Any], future: asyncio.Future[Any]) -> _Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from aurixel.keys import parse
 from aurixel.storage import RollupAdd, Store, open_store
-from tests.cli.conftest import Done, Run
+from tests.cli.conftest import SECRET, Done, Run
 
 KEY = re.compile(r"^ax-[a-z0-9]{12}-[0-9A-Za-z]{38}$", re.MULTILINE)
 NOTHING = dict.fromkeys(("available", "leased", "held", "credited", "spent", "written_off"), "0.00")
@@ -202,14 +203,16 @@ def test_usage_by_model_day_and_key(aurixel: Run, folder: Path) -> None:
 
 def test_reload_publishes_the_files_and_check_says_what_is_served(aurixel: Run, folder: Path) -> None:
     before = aurixel("check", "--json").json
-    assert (before["ok"], before["catalogue"]) == (True, {"source": "files", "version": 0})
+    assert (before["ok"], before["catalogue"]) == (True, {"source": "files", "version": 0, "files_differ": False})
     assert not (folder / "var").exists()  # checking changes nothing
     assert aurixel("reload", "--json").json == {"version": 1, "models": ["small"], "unpriced": []}
     models = folder / "conf/models.toml"
     models.write_text(models.read_text() + models.read_text().replace("small", "bare"))
+    assert aurixel("check", "--json").json["catalogue"] == {"source": "store", "version": 1, "files_differ": True}
+    assert "`aurixel reload`" in aurixel("check").out
     assert aurixel("reload", "--json").json == {"version": 2, "models": ["bare", "small"], "unpriced": ["bare"]}
     after = aurixel("check", "--json").json
-    assert after["catalogue"] == {"source": "store", "version": 2}
+    assert after["catalogue"] == {"source": "store", "version": 2, "files_differ": False}
     assert [(model["model"], model["state"], model["prices"]) for model in after["models"]] == [
         ("bare", "unpriced", {}),
         ("small", "served", {"input": "1.00", "output": "4.00"}),
@@ -252,8 +255,76 @@ def test_check_finds_keys_whose_limits_nobody_enforces(aurixel: Run, folder: Pat
     aurixel("key", "create", "a@b", "--rpm", "1")
     config = folder / "conf/aurixel.toml"
     config.write_text(config.read_text().replace("[policy.limits]", ""))
+    aurixel("key", "create", "a@b", "--name", "free")
     (fault,) = aurixel("check", "--json").json["faults"]
-    assert (fault["code"], "'rpm'" in fault["message"]) == ("limit_unenforced", True)
+    assert fault == {
+        "code": "limit_unenforced",
+        "message": "1 key carries the limit 'rpm', which no enabled check enforces",
+        "place": "conf/aurixel.toml (policy)",
+        "mend": "add the block [policy.limits], or revoke what carries it",
+    }
+    config.write_text(config.read_text().replace('"limits", ', ""))
+    (fault,) = aurixel("check", "--json").json["faults"]
+    assert (fault["place"], "enable the plugin" in fault["mend"]) == ("conf/aurixel.toml:6 (plugins.enabled)", True)
+
+
+def test_a_misspelt_plugin_is_one_fault_and_no_other_follows(aurixel: Run, folder: Path) -> None:
+    aurixel("account", "create", "a@b")
+    aurixel("key", "create", "a@b", "--rpm", "1")
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace('"limits"', '"limts"'))
+    (fault,) = aurixel("check", "--json").json["faults"]
+    assert (fault["place"], fault["mend"]) == ("conf/aurixel.toml:6 (plugins.enabled)", "did you mean 'limits'?")
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_everything_is_told_at_once_and_each_thing_once(aurixel: Run, folder: Path, command: str) -> None:
+    config = folder / "conf/aurixel.toml"
+    weak = config.read_text().replace(SECRET, "hush")
+    config.write_text(
+        weak.replace(
+            'provider = "demo"\n', 'provider = "demo"\n[upstreams.far]\nprovider = "openai"\napi_key = "env:NOT_THERE"\n'
+        ).replace('"limits", ', '"limits", "openai", ')
+        + "[ledger.settlement]\nok = 'sometimes'\n"
+    )
+    done = aurixel(command, "--json")
+    faults = done.json["faults"] if command == "check" else done.error["faults"]
+    assert [(fault["code"], fault["place"]) for fault in faults] == [
+        ("env_missing", "conf/aurixel.toml:12 (upstreams.far.api_key)"),
+        ("secret_weak", "conf/aurixel.toml:3 (security.secret)"),
+        ("config_invalid", "conf/aurixel.toml:16 (ledger.settlement.ok)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('provider = "demo"', 'provider = "dmo"', "conf/aurixel.toml:9 (upstreams.demo.provider)"),
+        ('provider = "demo"', 'provider = "demo"\nspeed = 1', "conf/aurixel.toml:10 (upstreams.demo.speed)"),
+        ('provider = "demo"', 'provider = "demo"\ndelay = "x"', "conf/aurixel.toml:10 (upstreams.demo.delay)"),
+        ("[policy.limits]", "[policy.limits]\nrpm = 1", "conf/aurixel.toml:8 (policy.limits.rpm)"),
+        ('["limits", "demo"]', '["limits", "demo", "demo"]', "conf/aurixel.toml:6 (plugins.enabled)"),
+        ("sqlite:///var/aurixel.db", "sqlite:///conf/models.toml", "conf/aurixel.toml:11 (store.url)"),
+        ("sqlite:///var/aurixel.db", "redis://x", "conf/aurixel.toml:11 (store.url)"),
+    ],
+)
+def test_a_fault_has_file_and_line_in_check_and_serve(aurixel: Run, folder: Path, old: str, new: str, place: str) -> None:
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace(old, new))
+    (fault,) = aurixel("check", "--json").json["faults"]
+    assert fault["place"] == place
+    words = [sys.executable, "-c", "from aurixel.cli import main; main()", "serve", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stderr.splitlines()[-1])["error"]["faults"][0]["place"] == place
+
+
+def test_a_route_to_an_unknown_upstream_is_a_fault(aurixel: Run, folder: Path) -> None:
+    models = folder / "conf/models.toml"
+    models.write_text(models.read_text().replace('upstream = "demo"', 'upstream = "dem"'))
+    (fault,) = aurixel("check", "--json").json["faults"]
+    assert (fault["code"], fault["place"], fault["mend"]) == ("upstream_unknown", "conf/models.toml:6", "did you mean 'demo'?")
+    refused = aurixel("reload", "--json")
+    assert [each["code"] for each in refused.error["faults"]] == ["upstream_unknown"]
 
 
 def test_a_model_without_an_upstream_is_said_to_have_none(aurixel: Run, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from aurixel.errors import PolicyError
-from aurixel.gateway.policy import BoundCheck, Policy, unenforced
+from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.plugin import Allow, Deny, Outcome, Principal, RequestFacts, Rewrite, Verdict
 from aurixel.registry import NoMeter
 
@@ -133,7 +133,3 @@ async def test_an_exception_inside_still_tells() -> None:
         async with policy(check).ask(PRINCIPAL, FACTS):
             raise KeyError
     assert [outcome.ending for outcome in check.told] == ["refused"]
-
-
-def test_limits_that_nobody_enforces_are_named() -> None:
-    assert unenforced({"rpm": 2, "tpm": 1}, [Scripted(Allow())]) == ["tpm"]

@@ -327,7 +327,7 @@ def test_settings_that_are_refused(registry: Registry) -> None:
     text = fault_of(registry, {"base_url": "u", "api_key": ["hidden-value"]})
     assert "api_key" in text
     assert "hidden-value" not in text
-    with pytest.raises(ConfigError, match=r"\[policy.gate\]: unknown setting 'strickt' \(did you mean 'strict'\?\)"):
+    with pytest.raises(ConfigError, match=r"\[policy.gate\] strickt: unknown setting 'strickt' \(did you mean 'strict'\?\)"):
         registry.build_check("gate", {"strickt": True}, PluginHost())
 
 

@@ -102,7 +102,7 @@ async def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         before = path.read_bytes() if path.is_file() else b""
         with pytest.raises(ConfigError, match=f"(?i){why}") as caught:
             await SqliteStore(path).open()
-        assert caught.value.place == str(path)
+        assert (caught.value.place, str(path) in caught.value.message) == ("store.url", True)
         assert not path.is_file() or path.read_bytes() == before
 
 
