@@ -1,6 +1,6 @@
 """Turns "stop now" from outside (the client left, the gateway shuts down) into one exception inside the waiting task.
 
-It is `asyncio.timeout` without the clock: `async with Interruptible() as stop:` and later `stop.now(error)` from any
+It is `asyncio.timeout` without the clock: `with Interruptible() as stop:` and later `stop.now(error)` from any
 callback of the same loop. A cancellation from anyone else passes through untouched.
 """
 
@@ -26,16 +26,14 @@ class Interruptible:
             self._error = error
             self._task.cancel()
 
-    async def __aenter__(self) -> Interruptible:
+    def __enter__(self) -> Interruptible:
         task = asyncio.current_task()
         if task is None:  # pragma: no cover - a coroutine always runs in a task here
             raise RuntimeError("an interruptible section needs a task")
         self._task, self._pending = task, task.cancelling()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         task, self._task = self._task, None
         if self._error is None or task is None:
             return

@@ -52,7 +52,7 @@ class Legs:
             raise ClientGone
         if self._ended:
             raise _shutting_down()
-        async with Interruptible() as stop:
+        with Interruptible() as stop:
             delivery.exchange.on_gone(lambda: stop.now(ClientGone()))
             self._running.add(stop)
             try:

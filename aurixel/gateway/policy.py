@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, Literal
 
@@ -60,12 +61,14 @@ class BoundCheck:
             self._told.tell(self._watcher.finished, outcome)
 
 
+@lru_cache(maxsize=256)
+def _good_name(name: str) -> bool:
+    return name not in _FRAMING and _NAME.fullmatch(name) is not None
+
+
 def _sendable(headers: tuple[tuple[str, str], ...]) -> bool:
     """Whether a check's headers can go on a reply: printable, and not those that frame it."""
-    for name, value in headers:
-        if name in _FRAMING or not (value.isascii() and value.isprintable() and _NAME.fullmatch(name)):
-            return False
-    return True
+    return all(_good_name(name) and value.isascii() and value.isprintable() for name, value in headers)
 
 
 class Permit:

@@ -31,6 +31,11 @@ async def bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
         waits_for = work.send(None)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    return await _within(work, waits_for, seconds)
+
+
+async def _within(work: Coroutine[Any, Any, T], waits_for: Any, seconds: float) -> T:
+    """The rest of a coroutine that waits, under its deadline."""
     task = asyncio.current_task()
     assert task is not None
     cancels = task.cancelling()
@@ -132,7 +137,11 @@ class CallSite:
         """Await a coroutine of the plugin, under a deadline; a passed deadline is a failure like any other."""
         started = perf_counter()
         try:
-            return await bounded(work, seconds)
+            try:  # as in `bounded`, without a coroutine of its own: this is called for every request
+                waits_for = work.send(None)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            return await _within(work, waits_for, seconds)
         except RequestError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises ends here, counted

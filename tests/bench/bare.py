@@ -1,4 +1,5 @@
-"""The bare relay everything is measured against: a stock Tornado handler, aiohttp and uvloop; no key, no ledger, no meter.
+"""The bare relay everything is measured against: a stock Tornado handler, a stock aiohttp session (its default deadlines, and
+no limit of connections) and uvloop; no key, no ledger, no meter.
 
 Run as `python -m tests.bench.bare UPSTREAM_URL`: prints its port.
 """
@@ -44,7 +45,7 @@ async def main(upstream: str) -> None:
     """Serve until killed."""
     logging.getLogger("tornado.access").disabled = True
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout()) as session:
+    async with aiohttp.ClientSession(connector=connector) as session:
         app = Application([(r"/v1/.*", Relay, {"session": session, "upstream": upstream})])
         sockets = bind_sockets(0, "127.0.0.1", backlog=4096)
         server = HTTPServer(app, max_body_size=1 << 30)

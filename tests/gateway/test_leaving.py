@@ -17,7 +17,7 @@ async def test_now_raises_the_error_at_the_waiting_place() -> None:
 
         async def section() -> str:
             try:
-                async with stop:
+                with stop:
                     waiting.set()
                     await asyncio.Event().wait()
             except ClientGone:
@@ -37,7 +37,7 @@ async def test_the_first_error_counts() -> None:
         waiting = asyncio.Event()
 
         async def section() -> None:
-            async with stop:
+            with stop:
                 waiting.set()
                 await asyncio.Event().wait()
 
@@ -53,7 +53,7 @@ async def test_a_cancellation_from_outside_passes_untouched() -> None:
     waiting = asyncio.Event()
 
     async def section() -> None:
-        async with stop:
+        with stop:
             waiting.set()
             await asyncio.Event().wait()
 
@@ -70,7 +70,7 @@ async def test_a_cancellation_beside_the_interruption_wins() -> None:
     waiting = asyncio.Event()
 
     async def section() -> None:
-        async with stop:
+        with stop:
             waiting.set()
             await asyncio.Event().wait()
 
@@ -85,16 +85,15 @@ async def test_a_cancellation_beside_the_interruption_wins() -> None:
 
 async def test_after_the_section_nothing_happens() -> None:
     stop = Interruptible()
-    async with stop:
+    with stop:
         pass
     stop.now(ClientGone())
     await asyncio.sleep(0)
 
 
 async def test_an_error_of_the_section_itself_is_kept() -> None:
-    with pytest.raises(KeyError):
-        async with Interruptible():
-            raise KeyError("own")
+    with pytest.raises(KeyError), Interruptible():
+        raise KeyError("own")
 
 
 async def _outcome(work: object) -> object:
