@@ -110,6 +110,9 @@ class IncomingRequest(HTTPMessageDelegate):
         elif methods is not None and route is None:
             allow = ", ".join(methods)
             error = ClientError("method_not_allowed", f"This path takes {allow}.", headers=(("allow", allow),))
+        elif route is not None and head.headers.get("content-encoding", "identity").lower() != "identity":
+            text = "A compressed body is not supported: send it without content-encoding."
+            error = ClientError("unsupported_content_type", text)
         if error is not None:
             headers.pop("Expect", None)
             self._refuse(self._open(head, version, length), error)
