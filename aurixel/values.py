@@ -19,13 +19,17 @@ NANOS_PER_USD: Final = 10**9
 # Amounts stay under this in every store and counter: two of them still add up inside a signed 64-bit integer.
 MAX_NANOS: Final = 2**62 - 1
 
-_USD = re.compile(r"-?\d{1,18}(\.\d{1,9})?")
+_USD = re.compile(r"-?0*(\d+)(\.\d{1,9})?")
+_MOST_DIGITS: Final = 18
 
 
 def parse_usd(text: str) -> Nanos:
     """The nano-dollars in a decimal USD string such as `"10.00"`; `ValueError` if it is not exact to the nano-dollar."""
-    if not _USD.fullmatch(text):
+    found = _USD.fullmatch(text)
+    if not found:
         raise ValueError("an amount in USD is digits with at most nine decimals, such as 10.00")
+    if len(found[1]) > _MOST_DIGITS:
+        raise ValueError("the amount is too large")
     try:
         nanos = int(Decimal(text).scaleb(9))
     except InvalidOperation as error:  # pragma: no cover - the pattern above leaves nothing for it

@@ -51,7 +51,7 @@ def normal_email(text: str) -> str:
     """The form an e-mail is stored and compared in; `AccountRefused("email_invalid")`."""
     email = text.strip().lower()
     if not _EMAIL.fullmatch(email):
-        raise AccountRefused("email_invalid", "that is not an e-mail address", typed=True)
+        raise AccountRefused("email_invalid", f"{text!r} is not an e-mail address", typed=True)
     return email
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from aurixel.cli.plugins import CommandHost, build_checks
-from aurixel.cli.shell import Shell, absent_places, instant, shared, store_exists, table
+from aurixel.cli.shell import Shell, absent_places, instant, many, shared, store_exists, table
 from aurixel.clock import SystemClock
 from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.values import format_usd
@@ -25,7 +25,7 @@ _PER_ONE = ("images", "audio_seconds", "requests", "tool_calls")
 @click.command()
 @shared
 def check(shell: Shell) -> None:
-    """Check the configuration, the plugins, the models and the prices; change nothing.
+    """Check configuration, plugins, models and prices; change nothing.
 
     Lists each model with its state: served at the price shown, unpriced (refused until it has one), or without an
     upstream. What the store says counts; the files, where the store has no catalogue yet. Exit code 1 with any fault.
@@ -196,5 +196,5 @@ def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
     ]
     if rows:
         lines += ["", table(("model", "state", "upstreams", "USD per million (images, seconds, requests, tools: each)"), rows)]
-    lines += ["", f"{len(faults)} faults:" if faults else "no faults", *(str(fault) for fault in faults)]
+    lines += ["", f"{many(len(faults), 'fault')}:" if faults else "no faults", *(str(fault) for fault in faults)]
     return "\n".join(lines)

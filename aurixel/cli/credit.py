@@ -31,7 +31,9 @@ def credit() -> None:
 @click.option("--author", help="Who grants it, for the record. [default: the system's user]")
 @shared
 def grant(shell: Shell, email: str, amount: int, reason: str, id: str | None, author: str | None) -> None:
-    """Give the account of EMAIL credit of AMOUNT USD, exact to nine decimals.
+    """Give the account of EMAIL credit of AMOUNT USD.
+
+    The amount is exact to nine decimals.
 
     \b
     aurixel credit grant ada@example.com 10.00 --reason "welcome"
@@ -42,20 +44,22 @@ def grant(shell: Shell, email: str, amount: int, reason: str, id: str | None, au
 
     movement_id = f"grant:{id or secrets.token_hex(8)}"
 
-    async def work() -> tuple[Movement, int]:
+    async def work() -> tuple[Movement, int, bool]:
         async with shell.store(shell.settings("store")) as store:
             profile = await find_account(store, email)
             if profile.status == "closed":
                 raise AccountRefused("account_closed", "the account is closed")
+            before = id is not None and await store.movement_find(profile.account, movement_id) is not None
             movement = await Movements(store, SystemClock()).apply(
                 profile.account, movement_id, "grant", amount, reason, author or user()
             )
-            return movement, (await show_account(store, email)).available
+            return movement, (await show_account(store, email)).available, before
 
-    movement, available = shell.run(work())
+    movement, available, before = shell.run(work())
     took = format_usd(movement.took if movement.took is not None else movement.amount)
     value = {"id": movement.id, "n": movement.n, "amount": took, "available": format_usd(available)}
-    shell.show(value, f"granted {took} USD ({movement.id}); available: {format_usd(available)} USD")
+    done = f"{took} USD was granted before, and is not again" if before else f"granted {took} USD"
+    shell.show(value, f"{done} ({movement.id}); available: {format_usd(available)} USD")
 
 
 @click.command()
@@ -64,7 +68,9 @@ def grant(shell: Shell, email: str, amount: int, reason: str, id: str | None, au
 @click.option("--by", type=click.Choice(get_args(By)), default="model", show_default=True, help="One line for each.")
 @shared
 def usage(shell: Shell, email: str, since: int, by: By) -> None:
-    """Show what the account of EMAIL used and what it cost, from the hour of --since on.
+    """Show what the account of EMAIL used and what it cost.
+
+    Counted from the hour of --since on.
 
     \b
     aurixel usage ada@example.com

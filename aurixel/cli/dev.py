@@ -12,6 +12,8 @@ import os
 import re
 import secrets
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -127,9 +129,20 @@ def _welcome(url: str, issued: IssuedKey, available: Nanos, key_file: Path, file
             "",
             f'curl -N {url}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" {head}',
             "",
-            f"What it cost: aurixel usage {EMAIL} --config {shlex.quote(str(file))}",
+            f"What it cost: {_program()} usage {EMAIL} --config {shlex.quote(str(file))}",
         )
     )
+
+
+def _program() -> str:
+    """How this was started, so that the next command is found as well."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m aurixel"
+    found = shutil.which("aurixel")
+    if started.name != "aurixel" or (found is not None and started.exists() and started.samefile(found)):
+        return "aurixel"
+    return shlex.quote(str(started))
 
 
 async def _prepare(running: App) -> tuple[IssuedKey, Nanos]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aurixel.accounts import IssuedKey, KeyView
     from aurixel.accounts.credentials import LimitsParser
     from aurixel.config import Settings
+    from aurixel.storage import Store
 
 
 @click.group()
@@ -63,9 +64,9 @@ def create(
         raise ConfigFaults(faults)
     parser = _parser(settings)
 
-    async def work() -> IssuedKey:
+    async def work() -> tuple[IssuedKey, list[str]]:
         async with shell.store(settings) as store:
-            return await create_key(
+            issued = await create_key(
                 store,
                 SystemClock(),
                 settings.security.secret,
@@ -75,8 +76,11 @@ def create(
                 limits=limits,
                 expires_ms=expires,
             )
+            return issued, await _unknown(store, models)
 
-    issued = shell.run(work())
+    issued, unknown = shell.run(work())
+    for model in unknown:
+        shell.note(f"warning: the catalogue has no model {model!r} now; the key may use it once there is one")
     shell.note(f"key {issued.id}, shown this once:")
     shell.show({"id": issued.id, "key": issued.token.reveal()}, issued.token.reveal())
 
@@ -123,6 +127,15 @@ def revoke(shell: Shell, email: str, id: str) -> None:
 
     done = shell.run(work())
     shell.show({"id": id, "revoked": True}, f"revoked {id}" if done else f"{id} was revoked before")
+
+
+async def _unknown(store: Store, models: tuple[str, ...]) -> list[str]:
+    """Those that the catalogue does not name; none where there is no catalogue yet."""
+    from aurixel.catalog import Catalogue
+
+    catalogue = Catalogue(store, SystemClock())
+    await catalogue.refresh()
+    return [model for model in models if model not in catalogue.current.models] if catalogue.current.version else []
 
 
 def _parser(settings: Settings) -> LimitsParser:

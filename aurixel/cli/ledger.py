@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aurixel.cli.shell import Shell, shared
+from aurixel.cli.shell import Shell, many, shared
 
 if TYPE_CHECKING:
     from aurixel.ledger import Report
@@ -18,14 +18,15 @@ _PAGE = 1000
 
 @click.group()
 def ledger() -> None:
-    """The ledger: every account's credit, and the proof that it adds up."""
+    """The ledger: the proof that every account's credit adds up."""
 
 
 @ledger.command()
 @shared
 def verify(shell: Shell) -> None:
-    """Recompute every account from its movements and usage records, while gateways run. Mends nothing.
+    """Recompute every account, while gateways run. Mends nothing.
 
+    The credit of each is added up from its movements and usage records.
     Exit code 0 if everything adds up, 1 if not, or if an account changed too fast to be read.
     """
     from aurixel.ledger import verify as prove
@@ -41,7 +42,7 @@ def verify(shell: Shell) -> None:
     faults = [{"account": fault.account, "code": fault.code, "text": fault.text} for fault in report.faults]
     lines = [f"{fault.account}: {fault.code}: {fault.text}" for fault in report.faults]
     lines += [f"{account}: changed too fast to be read; verify again" for account in report.busy]
-    lines.append(f"{report.accounts} accounts: {'everything adds up' if report.ok else f'{len(lines)} faults'}")
+    lines.append(f"{many(report.accounts, 'account')}: {'everything adds up' if report.ok else many(len(lines), 'fault')}")
     value = {"ok": report.ok, "accounts": report.accounts, "faults": faults, "busy": report.busy}
     shell.show(value, "\n".join(lines))
     if not report.ok:

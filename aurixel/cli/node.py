@@ -21,7 +21,7 @@ def node() -> None:
 @click.option("--all", "every", is_flag=True, help="Those that are done, too.")
 @shared
 def list_(shell: Shell, every: bool) -> None:
-    """List the nodes that run, recover, or died without having posted everything."""
+    """List the nodes that run, recover, or died with usage not yet posted."""
 
     async def work() -> list[NodeDoc]:
         async with shell.store(shell.settings("store")) as store:

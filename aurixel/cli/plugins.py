@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugins() -> None:
-    """Plugins: providers, policy checks, dialects and commands from other packages."""
+    """Plugins: providers, checks, dialects and commands of others."""
 
 
 @plugins.command("list")
 @shared
 def list_(shell: Shell) -> None:
-    """List the plugins: the enabled ones with what they bring, and those that are installed only."""
+    """List the enabled plugins with what they bring, and the others."""
     from importlib.metadata import entry_points
 
     from aurixel.registry import Registry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aurixel.cli.credit import user
-from aurixel.cli.shell import Shell, shared
+from aurixel.cli.shell import Shell, many, shared
 from aurixel.clock import SystemClock
 from aurixel.errors import ConfigFaults
 
@@ -70,7 +70,7 @@ def reload(shell: Shell) -> None:
 
 def _show(shell: Shell, snapshot: Snapshot) -> None:
     unpriced = list(snapshot.unpriced(SystemClock().wall_ms()))
-    text = f"the catalogue is at version {snapshot.version}: {len(snapshot.models)} models"
+    text = f"the catalogue is at version {snapshot.version}: {many(len(snapshot.models), 'model')}"
     if unpriced:
         text += f"; without a price, and so refused: {', '.join(unpriced)}"
     shell.show({"version": snapshot.version, "models": sorted(snapshot.models), "unpriced": unpriced}, text)

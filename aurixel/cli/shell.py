@@ -149,6 +149,11 @@ def absent_places(faults: Iterable[ConfigError]) -> frozenset[str]:
     return frozenset(fault.place for fault in faults if fault.code == "env_missing")
 
 
+def many(count: int, word: str) -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def store_exists(settings: Settings) -> bool:
     """Whether opening the store would find one: an embedded one that is not there would be made."""
     from aurixel.config.safety import SQLITE

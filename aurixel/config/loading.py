@@ -119,9 +119,8 @@ def _fault(file: TomlFile | None, detail: ErrorDetails) -> ConfigError:
         return ConfigError(f"unknown {what} {str(where[-1])!r}", place=place, mend=mend, code="setting_unknown")
     if detail["type"] == "missing":
         return ConfigError(f"{str(where[-1])!r} is missing", place=place, mend=f"or set {override_name(where)}")
-    name = ".".join(str(part) for part in where)
     words = detail["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{name}: {words[:1].lower()}{words[1:]}", place=place)
+    return ConfigError(f"{words[:1].lower()}{words[1:]}", place=place)
 
 
 def _known(where: KeyPath) -> list[str]:

@@ -43,9 +43,9 @@ def secret_faults(settings: Settings) -> list[ConfigError]:
     secret = settings.security.secret.reveal()
     place = settings.place("security", "secret")
     if not secret:
-        return [_unsafe("security.secret is not set", place, _MAKE_ONE, "secret_missing")]
+        return [_unsafe("the server's secret is not set", place, _MAKE_ONE, "secret_missing")]
     if len(secret) < SECRET_LENGTH or len(set(secret)) < _DISTINCT:
-        fault = f"security.secret is too weak: fewer than {SECRET_LENGTH} characters, or too few different ones"
+        fault = f"the server's secret is too weak: fewer than {SECRET_LENGTH} characters, or too few different ones"
         return [_unsafe(fault, place, _MAKE_ONE, "secret_weak")]
     return []
 

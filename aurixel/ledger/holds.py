@@ -102,7 +102,7 @@ class HoldContext:
             except StoreUnavailable as error:
                 books.metrics.refused("store")
                 raise GatewayError(
-                    "store_unavailable", "the credit store does not answer", retry_after=RETRY_AFTER_S
+                    "store_unavailable", "The store of credit does not answer. Try again.", retry_after=RETRY_AFTER_S
                 ) from error
             except _NotAdmitting:
                 self._refuse_all()
@@ -144,13 +144,15 @@ class HoldContext:
         if books.admitting:
             raise self._no_journal(None)
         books.metrics.refused("stopping")
-        raise GatewayError("shutting_down", "this node takes no new requests", retry_after=RETRY_AFTER_S)
+        raise GatewayError("shutting_down", "The gateway takes no new requests now. Try again.", retry_after=RETRY_AFTER_S)
 
     def _no_journal(self, error: JournalError | None) -> GatewayError:
         self._books.metrics.refused("journal")
         if error is not None:
             self._books.complain(error)
-        return GatewayError("journal_unavailable", "the journal cannot be written", retry_after=RETRY_AFTER_S)
+        return GatewayError(
+            "journal_unavailable", "The gateway cannot keep its books now. Try again.", retry_after=RETRY_AFTER_S
+        )
 
 
 class _NotAdmitting(Exception):
@@ -183,7 +185,7 @@ class _Admission:
                 give_up = loop.time() + books.settings.recall_wait
             if not tab.others or loop.time() >= give_up:
                 books.metrics.refused("credit")
-                raise CreditError("credit_exhausted", "the account's credit does not cover this request")
+                raise CreditError("credit_exhausted", "The account's credit does not cover this request.")
             await self._recall(give_up)
             self._came = tab.looks if loop.time() >= give_up else self._came
 
@@ -207,7 +209,7 @@ class _Admission:
             if tab.state != "open":
                 if tab.state is None:
                     return None
-                raise ClientError("account_suspended", "the account is being closed")
+                raise ClientError("account_suspended", "The account is being closed.")
             need = want - free
             if tab.available >= need:
                 settings = books.settings

@@ -51,10 +51,21 @@ def test_a_grant_is_exact_and_its_id_makes_it_once(aurixel: Run) -> None:
     grant = ("credit", "grant", "a@b", "10.000000001", "--reason", "welcome", "--id", "w1", "--json")
     first, again = aurixel(*grant), aurixel(*grant)
     assert first.json == again.json == {"id": "grant:w1", "n": 1, "amount": "10.000000001", "available": "10.000000001"}
+    assert "10.000000001 USD was granted before, and is not again (grant:w1)" in aurixel(*grant[:-1]).out
     other = aurixel("credit", "grant", "a@b", "11", "--reason", "welcome", "--id", "w1", "--json")
     assert (other.code, other.error["code"]) == (1, "movement_conflict")
     assert "granted 1.00 USD" in aurixel("credit", "grant", "a@b", "1", "--reason", "more").out
     assert aurixel("account", "show", "a@b", "--json").json["available"] == "11.000000001"
+
+
+def test_an_amount_of_twenty_digits_is_too_large(aurixel: Run) -> None:
+    refused = aurixel("credit", "grant", "a@b", "99999999999999999999", "--reason", "x", "--json")
+    assert "the amount is too large" in refused.error["message"]
+
+
+def test_a_word_that_is_no_email_is_repeated(aurixel: Run) -> None:
+    refused = aurixel("account", "create", "ada", "--json")
+    assert (refused.code, refused.error["message"]) == (2, "'ada' is not an e-mail address")
 
 
 @pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999"])
@@ -87,6 +98,15 @@ def test_a_key_is_printed_once_and_alone_on_its_line(aurixel: Run) -> None:
     listed = aurixel("key", "list", "a@b")
     assert "laptop" in listed.out
     assert made.out[16:48] not in listed.out
+
+
+def test_a_key_for_a_model_that_is_not_there_is_made_with_a_warning(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    aurixel("reload")
+    made = aurixel("key", "create", "a@b", "--model", "smal", "--model", "small")
+    assert KEY.fullmatch(made.out.removesuffix("\n"))
+    assert "warning: the catalogue has no model 'smal' now" in made.err
+    assert "'small'" not in made.err
 
 
 def test_a_keys_limits_are_those_the_enabled_checks_enforce(aurixel: Run, folder: Path) -> None:
@@ -358,7 +378,7 @@ def test_the_books_of_a_new_store_add_up(aurixel: Run) -> None:
     aurixel("credit", "grant", "a@b", "5", "--reason", "x")
     done = aurixel("ledger", "verify", "--json")
     assert (done.code, done.json["ok"], done.json["accounts"], done.json["faults"]) == (0, True, 1, [])
-    assert aurixel("ledger", "verify").out == "1 accounts: everything adds up\n"
+    assert aurixel("ledger", "verify").out == "1 account: everything adds up\n"
 
 
 def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None:
@@ -371,7 +391,7 @@ def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None
     db.close()
     done = aurixel("ledger", "verify", "--json")
     assert (done.code, done.json["ok"], done.json["faults"][0]["code"]) == (1, False, "sum")
-    assert "sum:" in aurixel("ledger", "verify").out
+    assert aurixel("ledger", "verify").out.endswith("\n1 account: 1 fault\n")
 
 
 def test_a_terminal_sees_how_far_the_proof_is(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +399,7 @@ def test_a_terminal_sees_how_far_the_proof_is(aurixel: Run, monkeypatch: pytest.
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     done = aurixel("ledger", "verify")
     assert "100%" in done.err
-    assert done.out == "1 accounts: everything adds up\n"
+    assert done.out == "1 account: everything adds up\n"
     assert aurixel("ledger", "verify", "--json").err == ""
 
 
@@ -506,6 +526,22 @@ def test_every_command_has_help_json_and_config(run: Run) -> None:
         return 1
 
     assert walk(cli, ()) >= 16
+
+
+def test_no_summary_of_a_command_is_cut(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aurixel.cli import cli
+
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ((), *((name,) for name, each in cli.commands.items() if hasattr(each, "commands"))):
+        assert "..." not in run(*words, "--help").out.partition("Commands:")[2], words
+
+
+def test_a_setting_is_named_once(aurixel: Run, folder: Path) -> None:
+    config = folder / "conf/aurixel.toml"
+    for text in (config.read_text().replace(SECRET, "hush"), config.read_text() + "[server]\nmax_body = 'x'\n"):
+        config.write_text(text)
+        told = aurixel("serve").err
+        assert told.count("security.secret") + told.count("server.max_body") == 1, told
 
 
 def test_a_group_without_a_command_is_answered_with_its_help(aurixel: Run) -> None:

@@ -185,3 +185,18 @@ def test_a_dev_whose_port_is_taken_leaves_no_key_and_no_configuration(folder: Pa
     assert error["message"].startswith(f"cannot listen on {taken}: ")
     assert "--port" in error["message"]
     assert not {"aurixel.toml", "key", "secret"} & {path.name for path in (folder / "var/dev").iterdir()}
+
+
+def test_the_next_command_is_named_as_this_one_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aurixel.cli.dev import _program
+
+    program = tmp_path / "bin/aurixel"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(program), "dev"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _program() == str(program)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert _program() == "aurixel"
+    monkeypatch.setattr(sys, "argv", ["/x/aurixel/__main__.py", "dev"])
+    assert _program() == f"{sys.executable} -m aurixel"

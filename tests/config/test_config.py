@@ -170,7 +170,7 @@ def test_the_environment_overrides_any_value(write: Write, monkeypatch: pytest.M
     [
         ("AURIXEL_SERVER__LISTNE", "unknown setting 'listne' (did you mean 'listen'?)"),
         ("AURIXEL_SERVR__LISTEN", "unknown section 'servr' (did you mean 'server'?)"),
-        ("AURIXEL_SERVER__MAX_BODY", "server.max_body: must be bytes, or a size"),
+        ("AURIXEL_SERVER__MAX_BODY", "must be bytes, or a size"),
     ],
 )
 def test_an_override_that_is_wrong_is_named(write: Write, monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
@@ -229,7 +229,7 @@ def test_a_sound_configuration_is_served(write: Write) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (f'secret = "{DRAWN}"', "", "security.secret is not set"),
+        (f'secret = "{DRAWN}"', "", "the server's secret is not set"),
         (DRAWN, "short-but-varied-0123456789", "too weak"),
         (DRAWN, "change-me-" * 4, "too weak"),
         ("[upstreams.main]", "[policy.none]", "there are no upstreams"),
