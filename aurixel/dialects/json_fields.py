@@ -1,7 +1,7 @@
 """Takes a request body apart at its top level, and reads single fields from it; it never quotes what it read.
 
 Values stay as written (`msgspec.Raw` slices of the body). Whatever is wrong is a `ClientError` that names the field.
-Nesting is bounded by the decoder's own guard, which follows the interpreter's (about 900 levels on Python 3.11).
+Nesting is bounded for the whole body at once (`depth`), so that no part of it needs to be looked at again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from aurixel.dialects.depth import object_too_deep, too_deep
 from aurixel.errors import ClientError
 
 Fields: TypeAlias = Mapping[str, msgspec.Raw]
@@ -59,11 +60,15 @@ def decode_object(body: bytes) -> dict[str, msgspec.Raw]:
     except msgspec.ValidationError:
         raise ClientError("invalid_request", "The body must be a JSON object.") from None
     except msgspec.DecodeError:
+        if too_deep(body):
+            raise _too_deep(None) from None
         raise ClientError("invalid_json", "The body is not valid JSON.") from None
     except RecursionError:
         raise _too_deep(None) from None
     if len(keys) != len(fields):
         raise ClientError("duplicate_key", "A field is given twice at the top level of the body.")
+    if object_too_deep(body, fields.values()):
+        raise _too_deep(None)
     return dict(zip(keys, fields.values(), strict=True))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aurixel.dialects.depth import too_deep
 from aurixel.dialects.readers import (
     Count,
     Counts,
@@ -184,6 +185,8 @@ class ChatReplyReader:
 
     def read(self, body: bytes) -> Usage:
         """See `ReplyReader`."""
+        if too_deep(body):
+            raise invalid("is nested too deeply")
         try:
             reply = _REPLY.decode(body)
             usage = _reported(_ANY.decode(reply.usage))
@@ -227,6 +230,8 @@ class ChatStreamReader(EventReader):
         if data.startswith(b"[DONE]"):
             self._finish()
             return event
+        if too_deep(data):
+            raise invalid("contains an event that is nested too deeply")
         try:
             chunk = _CHUNK.decode(data)
         except msgspec.ValidationError:
