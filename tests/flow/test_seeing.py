@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,6 +17,7 @@ from aurixel.testing import answers, scripted
 from aurixel.testing.scripted import ScriptedUpstream
 from tests.flow.gateway import ANTHROPIC_BODY, OPENAI_BODY, Running, configure, running, upstream
 from tests.flow.process import GatewayProcess
+from tests.harness.guard import ExpectedLogs
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
@@ -101,6 +104,22 @@ async def test_readiness_is_true(gw: Running, http: aiohttp.ClientSession) -> No
     async with http.get(f"{gw.ops_url}/readyz") as ready:
         assert (ready.status, (await ready.json())["missing"].keys()) == (503, {"store"})
     await gw.store.open()
+
+
+async def test_a_store_or_journal_that_is_moved_away_is_not_ready(
+    gw: Running, http: aiohttp.ClientSession, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    expected_logs("aurixel.storage", "was moved or deleted while in use", level=logging.ERROR, times=1)
+    expected_logs("aurixel.storage", "is back", times=1)
+    expected_logs("aurixel.ledger", "the store|the journal: .*moved or deleted", level=logging.ERROR, optional=True)
+    expected_logs("aurixel.ledger", "the store|the journal is written again", optional=True)
+    for name, missing in (("aurixel.db", {"store": "StoreUnavailable"}), ("journal", {"ledger": "no journal"})):
+        os.rename(tmp_path / name, tmp_path / "aside")
+        async with http.get(f"{gw.ops_url}/readyz") as ready:
+            assert (ready.status, (await ready.json())["missing"]) == (503, missing)
+        os.rename(tmp_path / "aside", tmp_path / name)
+        async with http.get(f"{gw.ops_url}/readyz") as ready:
+            assert ready.status == 200
 
 
 async def test_a_catalogue_change_takes_effect_without_a_restart_whole_or_not_at_all(
