@@ -7,6 +7,7 @@ Nesting is bounded for the whole body at once (`depth`), so that no part of it n
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Mapping
 from typing import Final, TypeAlias, TypeVar
 
@@ -21,6 +22,16 @@ T = TypeVar("T")
 # Above any limit or count that a model knows; keeps products of them far inside 64 bits.
 MAX_INT: Final = 2**31 - 1
 _PIECE: Final = 1 << 16
+# The decoder's words for a wrong type: types and a path of our own field names and positions, nothing of the body.
+_TOLD: Final = re.compile(r"Expected `(?P<types>[a-z| ]+)`, got `\w+` - at `\$(?P<path>[a-z_.\[\]0-9]+)`")
+_TYPES: Final = {
+    "array": "a list",
+    "bool": "true or false",
+    "int": "an integer",
+    "null": "null",
+    "object": "an object",
+    "str": "a string",
+}
 
 
 class _Key(str):
@@ -76,8 +87,8 @@ def decode_field(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, name: str, 
     """One field through a typed decoder; `expected` completes the sentence "`name` must be ..."."""
     try:
         return decoder.decode(raw)
-    except msgspec.ValidationError:
-        raise wrong(name, expected) from None
+    except msgspec.ValidationError as error:
+        raise _wrong_inside(name, str(error)) or wrong(name, expected) from None
     except msgspec.DecodeError:
         raise ClientError("invalid_json", "The body is not valid JSON.", param=name) from None
     except RecursionError:
@@ -126,6 +137,16 @@ def read_model(fields: Fields) -> str:
 def wrong(name: str, expected: str) -> ClientError:
     """A field has the wrong type or value."""
     return ClientError("invalid_request", f"'{name}' must be {expected}.", param=name)
+
+
+def _wrong_inside(name: str, told: str) -> ClientError | None:
+    """Which part of a field has the wrong type; None where it is the field itself, or the decoder says something else."""
+    found = _TOLD.fullmatch(told)
+    words = [_TYPES.get(word) for word in found["types"].split(" | ")] if found else []
+    if found is None or None in words:
+        return None
+    text = " or ".join(word for word in words if word)
+    return ClientError("invalid_request", f"'{name}{found['path']}' must be {text}.", param=name)
 
 
 def missing(name: str) -> ClientError:

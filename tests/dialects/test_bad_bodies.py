@@ -17,6 +17,12 @@ BOTH = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys()
 GOOD: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 RULES = ModelRules(context=1000, max_output=100)
 DEEP = b"[" * 100_000 + b"]" * 100_000
+INSIDE = [
+    ([{"role": "user", "content": 5}], "'messages[0].content' must be a string or a list or null."),
+    ([{"content": "a"}, {"content": [{"type": "text"}, 5]}], "'messages[1].content[1]' must be an object."),
+    ([{"content": [{"type": 5}]}], "'messages[0].content[0].type' must be a string."),
+    ("canary", "'messages' must be a list of messages."),
+]
 
 
 def refusal(dialect: Dialect, body: bytes, headers: dict[str, str] | None = None) -> ClientError:
@@ -54,6 +60,13 @@ def refusal(dialect: Dialect, body: bytes, headers: dict[str, str] | None = None
 )
 def test_what_is_no_object(dialect: Dialect, body: bytes, code: str) -> None:
     assert refusal(dialect, body).code == code
+
+
+@BOTH
+@pytest.mark.parametrize(("messages", "told"), INSIDE)
+def test_a_wrong_part_of_a_field_is_named(dialect: Dialect, messages: Any, told: str) -> None:
+    error = refusal(dialect, json.dumps({**GOOD, "messages": messages}).encode())
+    assert (error.code, error.message, error.param) == ("invalid_request", told, "messages")
 
 
 @BOTH
