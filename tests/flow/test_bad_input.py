@@ -4,7 +4,6 @@ closed connection, nothing sent upstream, nothing held, nothing charged."""
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -104,8 +103,7 @@ async def test_what_is_no_request(caller: Caller, family: Family, body: bytes, c
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP, identity"])
 async def test_a_compressed_body_is_named_as_such(caller: Caller, family: Family, encoding: str) -> None:
-    body = gzip.compress(json.dumps(family.body).encode())
-    reply = await caller.visit.ask(caller.post(family.path, body, f"Content-Encoding: {encoding}"))
+    reply = await caller.visit.ask(caller.post(family.path, b"\x1f\x8b\x08", f"Content-Encoding: {encoding}"))
     refused(reply, family, 400, "unsupported_content_type")
     assert "content-encoding" in reply.json["error"]["message"]
     good(caller.visit.up, family)
