@@ -49,7 +49,7 @@ class EventSplitter:
         """What is pending when the stream ends; nothing is after that."""
         rest = bytes(self._pending)
         self._pending.clear()
-        return b"" if self._virgin and _BOM.startswith(rest) else rest
+        return rest
 
     def _begin(self, chunk: bytes) -> bytes:
         """Withholds the first bytes until it is known whether they are a byte order mark."""

@@ -47,6 +47,12 @@ def test_any_chunking_gives_the_same_events(stream: bytes, data: st.DataObject) 
     assert b"".join(events) + rest == stream.removeprefix(b"\xef\xbb\xbf")
 
 
+@pytest.mark.parametrize("stream", [b"", b"\xef", b"\xef\xbb", b"\xef\xbb\xbf", b"\xef\xbb\xbe"])
+def test_half_a_mark_is_none(stream: bytes) -> None:
+    for chunks in ([stream], [stream[at : at + 1] for at in range(len(stream))]):
+        assert split(chunks) == ([], stream.removeprefix(b"\xef\xbb\xbf"))
+
+
 @given(st.binary(max_size=200), st.data())
 def test_no_bytes_are_lost_whatever_they_are(stream: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
