@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import perf_counter
+
+
+@lru_cache(maxsize=64)
+def _template(stages: tuple[str, ...]) -> str:
+    return ", ".join(f"{stage};dur=%.2f" for stage in stages)
 
 
 class Timing:
@@ -20,11 +26,12 @@ class Timing:
 
     def header(self) -> str:
         """The stages so far, in milliseconds each, as a `Server-Timing` value."""
-        parts, last = [], self.start
+        stages, spans, last = [], [], self.start
         for stage, at in self._marks:
-            parts.append(f"{stage};dur={(at - last) * 1000:.2f}")
+            stages.append(stage)
+            spans.append((at - last) * 1000)
             last = at
-        return ", ".join(parts)
+        return _template(tuple(stages)) % tuple(spans)
 
     def elapsed(self) -> float:
         """Seconds since the request began."""

@@ -27,7 +27,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     journal: Path
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: float = 0.05
-    post_every: float = 0.25
+    post_every: float = 0.5
     lease_target: Nanos = NANOS_PER_USD
     rich: int = 8
     idle_return: float = 2.0

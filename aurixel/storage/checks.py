@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from aurixel.storage import Movement, Post, RollupAdd, UsageRecord
@@ -46,9 +47,14 @@ def page(limit: int) -> None:
         raise ValueError("limit must be 1 to 100000")
 
 
+@lru_cache(maxsize=64)  # a batch names the same one for every record
+def _is_inc(value: str) -> bool:
+    return _INC.fullmatch(value) is not None
+
+
 def inc(value: str) -> None:
     """An incarnation: lower-case letters and digits."""
-    if not _INC.fullmatch(value):
+    if not _is_inc(value):
         raise ValueError("an incarnation is 1 to 64 lower-case letters and digits")
 
 

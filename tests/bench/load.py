@@ -31,7 +31,7 @@ def request(scenario: str, key: str) -> bytes:
     }
     if model != "small":
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    data = json.dumps(body).encode()
+    data = json.dumps(body, separators=(",", ":")).encode()  # as the SDKs write it
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\naccept: application/json\r\nuser-agent: OpenAI/Python 3.54.0\r\n"
