@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from aurixel.dialects.depth import too_deep
 from aurixel.errors import ProviderError, RequestError
 from aurixel.gateway.books import Books
 from aurixel.gateway.exchange import Exchange
@@ -155,4 +156,4 @@ def _is_json_object(text: bytes) -> bool:
         msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
         return False
-    return True
+    return not too_deep(text)
