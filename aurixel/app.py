@@ -8,6 +8,7 @@ leases back, the connections close, the store last.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -349,6 +350,10 @@ async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | No
     loop.add_signal_handler(signal.SIGHUP, reload)
     await app.start()
     serving = True
+    # What start-up made stays: the collector need not walk it again, nor look after every few requests.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
     try:
         if ready is not None:
             await ready(app)

@@ -39,4 +39,7 @@ class Timing:
 
     def until(self, stage: str) -> float | None:
         """Seconds from the beginning to the end of `stage`; None if it was not reached."""
-        return next((at - self.start for name, at in self._marks if name == stage), None)
+        for name, at in self._marks:
+            if name == stage:
+                return at - self.start
+        return None
