@@ -162,7 +162,7 @@ class App:
             raise ConfigError(fault, place=place, mend=mend, code="journal_unusable") from error
         defer(ledger.stop)
         MoneyGauges(metrics, ledger.totals)
-        keys = KeyCache(self.store, settings.security.secret, clock, limits_parser([bound.check for bound in checks]))
+        keys = KeyCache(self.store, settings.security.secret, clock, limits_parser(enforcing))
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
@@ -261,8 +261,8 @@ class App:
                 context=model.rules.context,
                 max_output=model.rules.max_output,
             )
-            for name, model in sorted(snapshot.models.items())
-            if snapshot.price(name, now) is not None
+            for _, model in sorted(snapshot.models.items())
+            if snapshot.price(model.id, now) is not None
             and any(route.upstream in self.settings.upstreams for route in model.routes)
         ]
 

@@ -52,6 +52,14 @@ class _Timing(Protocol):
     def until(self, stage: str) -> float | None: ...
 
 
+class Scraped(Collector):
+    """A room that keeps plain numbers and writes them out when it is scraped."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the names are known only with the values, and they clash with no other."""
+        return ()
+
+
 class Sums:
     """A histogram as plain numbers: `observe` costs a fifth of the library's, which locks and walks its buckets.
 
@@ -74,7 +82,7 @@ class Sums:
         family.add_metric(labels, tuple(zip(names, accumulate(self._counts), strict=True)), self._total)
 
 
-class RequestMetrics(Collector):
+class RequestMetrics(Scraped):
     """What happens to requests: how they end, how long they take, what they use, what upstreams do.
 
     Plain numbers, read once a scrape, for the reason said at `Sums`.
@@ -136,10 +144,6 @@ class RequestMetrics(Collector):
         if not settled.measured:
             self._estimated += 1
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known only with the values, and they clash with no other."""
-        return ()
-
     def collect(self) -> Iterable[Metric]:
         """Everything as it is now."""
         yield _counter("aurixel_requests", "Requests by how they ended.", ("dialect", "ending"), self._requests)
@@ -175,7 +179,7 @@ def _histogram(name: str, text: str, label: str, sums: Mapping[str, Sums]) -> Me
     return family
 
 
-class PluginMetrics(Collector):
+class PluginMetrics(Scraped):
     """What plugins do wrong, and how long calls into them take (`registry.PluginMeter`).
 
     Plain sums that are read once a scrape: a histogram would cost more than most of the calls it measures.
@@ -189,10 +193,6 @@ class PluginMetrics(Collector):
         """Takes the seconds of one call; counts one failure."""
         calls = self._calls.setdefault((plugin, where), _Calls())
         return calls.took, calls.failed
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known only with the values, and they clash with no other."""
-        return ()
 
     def collect(self) -> Iterable[Metric]:
         """The sums as they are now."""
@@ -235,7 +235,7 @@ class LoopMetrics:
         self.delay = Histogram("aurixel_loop_delay_seconds", "How late a due callback ran.", buckets=_LOOP, registry=registry)
 
 
-class ConnectionMetrics(Collector):
+class ConnectionMetrics(Scraped):
     """What happens to connections to upstreams (`upstream.UpstreamMetrics`)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -249,10 +249,6 @@ class ConnectionMetrics(Collector):
         self._first = Sums(_SECONDS)
         self.first_byte = self._first.observe
         registry.register(self)
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known only with the values, and they clash with no other."""
-        return ()
 
     def collect(self) -> Iterable[Metric]:
         """The times as they are now."""
@@ -350,16 +346,12 @@ class _Totals(Protocol):
     def oldest_unposted_ms(self) -> int: ...
 
 
-class MoneyGauges(Collector):
+class MoneyGauges(Scraped):
     """This node's money, read once a scrape: `totals` walks all leases, so it is asked once and not once a gauge."""
 
     def __init__(self, registry: CollectorRegistry, totals: Callable[[], _Totals]) -> None:
         self._totals = totals
         registry.register(self)
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: the names are known only with the values, and they clash with no other."""
-        return ()
 
     def collect(self) -> Iterable[Metric]:
         """The gauges as they are now."""

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from aurixel.catalog.files import parse_files, parse_prices, read_files, route_faults
-from aurixel.catalog.prices import PER_MILLION, PriceBook, Timeline, Unpriced, known_class
+from aurixel.catalog.prices import OUTPUT_SIDE, PER_MILLION, STAND_INS, PriceBook, Timeline, Unpriced, known_class
 from aurixel.catalog.snapshot import (
     EMPTY,
     OPERATIONS,
@@ -32,7 +32,9 @@ from aurixel.tomlfile import TomlFile
 
 __all__ = [
     "OPERATIONS",
+    "OUTPUT_SIDE",
     "PER_MILLION",
+    "STAND_INS",
     "Catalogue",
     "Model",
     "PriceBook",

@@ -27,6 +27,10 @@ FALLBACKS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "reasoning": ("output",),
     }
 )
+# Usage that nobody asked for, in one of those classes, is charged at its side's plain price once an upstream has reported it.
+STAND_INS: Final[Mapping[str, str]] = MappingProxyType(
+    {"input_audio": "input", "output_audio": "output", "output_image": "output"}
+)
 # What a token of either side of a request can be counted as.
 INPUT_SIDE: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_image", "input_audio")
 OUTPUT_SIDE: Final = ("output", "reasoning", "output_audio", "output_image")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from aurixel.catalog import Unpriced
+from aurixel.catalog import OUTPUT_SIDE, STAND_INS, Unpriced
 from aurixel.clock import Clock
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.offers import Offer
@@ -16,9 +16,8 @@ from aurixel.ledger import Hold, Rule, Settlement
 from aurixel.plugin.contracts import StreamReader
 from aurixel.values import Nanos, Outcome, Usage
 
-# Usage that no request asked for, in a class without a price, is charged at its side's plain price, and counted.
-_NEAREST = {"input_audio": "input", "output_audio": "output", "output_image": "output"}
-_OUTPUT = ("output", "reasoning", "output_audio", "output_image", "images", "characters", "audio_seconds")
+# What shows that an answer was generated.
+_OUTPUT = (*OUTPUT_SIDE, "images", "characters", "audio_seconds")
 
 
 class Books:
@@ -107,7 +106,7 @@ class Books:
             self._surprised()
             for name in surprise.classes:
                 count = counts.pop(name)
-                if base := _NEAREST.get(name):
+                if base := STAND_INS.get(name):
                     counts[base] = counts.get(base, 0) + count
             return counts, price.charge(counts)
 

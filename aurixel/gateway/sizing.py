@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aurixel.catalog import PriceBook
+from aurixel.catalog import PER_MILLION, PriceBook
 from aurixel.plugin.contracts import ModelRules, ParsedRequest
 from aurixel.values import Nanos
 
@@ -18,8 +18,6 @@ from aurixel.values import Nanos
 LEAST_OUTPUT: Final = 16
 # How often a hosted tool is assumed to run at most where the request does not say.
 TOOL_CALLS: Final = 16
-
-_PER: Final = 1_000_000
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +39,13 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         """The output limit to send upstream, in tokens for each choice, where `granted` is less than what was wanted."""
         if self.limited or granted >= self.want or not self.rate:
             return None
-        return (granted - self.fixed) * _PER // (self.rate * self.choices)
+        return (granted - self.fixed) * PER_MILLION // (self.rate * self.choices)
 
 
 def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook) -> Bound:
     """The bound of one request at one price; `input_tokens` is the dialect's upper bound."""
     output_rate = price.dearest_output
-    fixed = -(-input_tokens * price.dearest_input // _PER) - (-price.rates.get("requests", 0) // _PER)
+    fixed = -(-input_tokens * price.dearest_input // PER_MILLION) - (-price.rates.get("requests", 0) // PER_MILLION)
     for need in request.needs:
         if need.startswith("tool_calls."):
             most = request.calls.get(need, TOOL_CALLS)
@@ -56,8 +54,8 @@ def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: Pr
     output = request.output_limit if request.output_limit is not None else rules.max_output
     shortest = output if limited else min(output, LEAST_OUTPUT)
     return Bound(
-        want=fixed - (-output * request.choices * output_rate // _PER),
-        least=fixed - (-shortest * request.choices * output_rate // _PER),
+        want=fixed - (-output * request.choices * output_rate // PER_MILLION),
+        least=fixed - (-shortest * request.choices * output_rate // PER_MILLION),
         tokens=input_tokens + output * request.choices,
         fixed=fixed,
         rate=output_rate,

@@ -7,12 +7,14 @@ during suspend. A dead node never comes back; wrong clocks cost a write-off, nev
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
 from aurixel.ledger.contracts import patience
 from aurixel.ledger.leases import Books
+from aurixel.storage import AccountDoc, Lease
 
 log = logging.getLogger("aurixel.ledger")
 
@@ -87,21 +89,20 @@ class Watch:
                 self._empty[node.inc] = 0 if held else self._empty.get(node.inc, 0) + 1
 
     async def _reclaim(self, inc: str) -> None:
-        books = self._books
-        async with patience(books.settings.store_patience):
-            accounts = await books.store.accounts_held(inc)
-        for account in accounts:
-            tab = books.tab(account)
-            async with patience(books.settings.store_patience), tab.lock:
-                doc = await books.store.account_read(account)
-                lease = doc.leases.get(inc) if doc else None
-                if doc is None or lease is None or lease.amount == 0:
-                    continue
-                tab.known = False
-                if await books.store.lease_reclaim(account, inc, doc.ver, lease.amount):
-                    books.metrics.reclaimed(lease.amount)
+        async def take(doc: AccountDoc, lease: Lease) -> None:
+            if lease.amount and await self._books.store.lease_reclaim(doc.id, inc, doc.ver, lease.amount):
+                self._books.metrics.reclaimed(lease.amount)
+
+        await self._each_lease(inc, take)
 
     async def _close(self, inc: str) -> int:
+        async def close(doc: AccountDoc, lease: Lease) -> None:
+            await self._books.store.lease_close(doc.id, inc, doc.ver, lease.amount, lease.seq)
+
+        return await self._each_lease(inc, close)
+
+    async def _each_lease(self, inc: str, step: Callable[[AccountDoc, Lease], Awaitable[None]]) -> int:
+        """Do `step` for every lease of `inc`, alone with its account here; how many accounts named it as a holder."""
         books = self._books
         async with patience(books.settings.store_patience):
             accounts = await books.store.accounts_held(inc)
@@ -112,5 +113,5 @@ class Watch:
                 lease = doc.leases.get(inc) if doc else None
                 if doc is not None and lease is not None:
                     tab.known = False
-                    await books.store.lease_close(account, inc, doc.ver, lease.amount, lease.seq)
+                    await step(doc, lease)
         return len(accounts)
