@@ -236,6 +236,7 @@ class App:
             journal=section.journal,
             fsync=section.fsync,
             fsync_interval=section.fsync_interval,
+            segment=section.segment,
             lease_target=section.lease_target,
             stop_within=10.0,
         )

@@ -151,6 +151,7 @@ class LedgerSection(Section):
     journal: Path = Path("var/journal")
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: Seconds = 0.05
+    segment: Annotated[Bytes, Field(ge=4096)] = 16 * 1024**2
     lease_target: Usd = 1_000_000_000
     settlement: dict[str, str] = {}
 

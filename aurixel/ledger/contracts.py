@@ -20,13 +20,15 @@ from aurixel.values import NANOS_PER_USD, Nanos
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a node keeps its books. `docs/ledger.md` says what each duration protects; nodes on one store share them.
 
-    `journal`: a directory of this process alone. `lease_target`: what a rich account draws at once; an account whose
-    `available` is less than `rich` times what a request asks for gets leases sized to the request.
+    `journal`: a directory of this process alone; it begins a new segment after `segment` bytes. `lease_target`: what a
+    rich account draws at once; an account whose `available` is less than `rich` times what a request asks for gets leases
+    sized to the request.
     """
 
     journal: Path
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: float = 0.05
+    segment: int = 16 << 20  # some 50,000 requests: a start reads no more than that beside what was open, in a second
     post_every: float = 0.5
     lease_target: Nanos = NANOS_PER_USD
     rich: int = 8
@@ -44,10 +46,11 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     stop_within: float = 10.0
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent", tag_field="t"):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag="i"):
     """What is about to be asked of an upstream: enough to write a usage record if nothing more is ever known of it.
 
     `request_id` is never used twice. `at_ms` is when the request came, `price_version` what it will be charged by.
+    The journal keeps it by position: a new field goes last, with a default.
     """
 
     request_id: str
@@ -62,10 +65,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, tag="intent", tag_field=
     price_version: int
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """How a request ended: a cell of the settlement matrix, what was counted, and what it costs.
 
     `upstream` is the configured name of the upstream ("" if none was called), `status` what the client was answered.
+    The journal keeps it by position: a new field goes last, with a default.
     """
 
     cell: str

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from aurixel.ledger.contracts import Intent, Settlement
-from aurixel.ledger.journal import Frozen
+from aurixel.ledger.lines import Frozen
 from aurixel.storage import Post, RollupAdd, UsageRecord
 from aurixel.values import Nanos
 

@@ -1,121 +1,58 @@
 """The journal of one incarnation: what it will do and has done, on local disk before anyone else hears of it.
 
-It promises that a line is with the kernel when `append` returns (a killed process loses nothing), on disk when `sync`
-returns, and that a line read back is the line written: each carries its length and checksum. An unfinished last line is
-what a crash leaves and is dropped; any other damage is a `JournalError` that names file and offset, never guessed around.
-It knows nothing of the store.
-
-A line: eight hex digits of CRC-32, the length of the JSON, the JSON. The files are `<dir>/<inc>/<number>.log`.
+It promises that a line is with the kernel when `append` returns (a killed process loses nothing), and on disk when `sync`
+returns. Its files are segments, `<dir>/<inc>/<number>.log`, of which one is written: the next begins with all that is still
+open, and once that is on disk the older ones go. So a journal is as long as what is open and one segment, however long the
+node runs. It knows neither the store nor what is open.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Final, TypeAlias
-from zlib import crc32
-
-import msgspec
+from typing import Final
 
 from aurixel.errors import JournalError
-from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Settlement
-from aurixel.values import Nanos
+from aurixel.ledger.contracts import LedgerMetrics, LedgerSettings
+from aurixel.ledger.lines import FORMAT, Begun, Entry, Head, pack, pack_all
 
-FORMAT: Final = 1
-FIRST: Final = "00000001.log"
 SYNC_WITHIN_S: Final = 30.0
 # As long as the longest lines, and nothing but what a reader ignores at the end of a file.
 _TRIAL: Final = b"\0" * 4096
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
-class Head(msgspec.Struct, frozen=True, tag="head", tag_field="t"):
-    """The first line of a file."""
-
-    format: int
-    inc: str
+def segment(folder: Path, number: int) -> Path:
+    """The path of a segment."""
+    return folder / f"{number:08d}.log"
 
 
-class Settled(msgspec.Struct, frozen=True, tag="settled", tag_field="t"):
-    """The end of a request whose intent is in an earlier line."""
-
-    request_id: str
-    settlement: Settlement
-
-
-class Frozen(msgspec.Struct, frozen=True, tag="frame", tag_field="t"):
-    """A frame: settlements that are posted together as number `s`, right after `prev` (None: never posted)."""
-
-    s: int
-    account: str
-    prev: int | None
-    requests: tuple[str, ...]
-    cost: Nanos
-
-
-class Done(msgspec.Struct, frozen=True, tag="done", tag_field="t"):
-    """Frame `s` is in the store, whole."""
-
-    s: int
-
-
-Entry: TypeAlias = Head | Intent | Settled | Frozen | Done
-
-_encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Entry).decode
-
-
-def pack(entry: Entry) -> bytes:
-    """The line of an entry."""
-    body = _encode(entry)
-    return b"%08x %d %b\n" % (crc32(body), len(body), body)
-
-
-class Line(msgspec.Struct, frozen=True):
-    """An entry and where it stands: `place` is `file:offset`, `end` the offset after it."""
-
-    entry: Entry
-    place: str
-    end: int
-
-
-def unpack(data: bytes, name: str) -> Iterator[Line]:
-    """The lines of a file, but for a torn last one; `JournalError` at the first damaged one."""
-    start = 0
-    while (newline := data.find(b"\n", start)) >= 0:
-        place = f"{name}:{start}"
-        line = data[start : newline + 1]
-        body = line[9:-1].partition(b" ")[2]
-        if line != b"%08x %d %b\n" % (crc32(body), len(body), body):
-            raise JournalError("this line is damaged", place=place)
-        try:
-            entry = _decode(body)
-        except msgspec.MsgspecError as error:
-            raise JournalError("this line is not of a known kind or version", place=place) from error
-        yield Line(entry, place, newline + 1)
-        start = newline + 1
-    # A cut line is shorter than it says. One as long as it says lost its line end to something other than a crash;
-    # a file system may leave zeros after a power failure.
-    tail = data[start:].rstrip(b"\0")
-    length, _, body = tail[9:].partition(b" ")
-    if length.isdigit() and len(length) < 20 and len(body) > int(length):
-        raise JournalError("this line has lost its end", place=f"{name}:{start}")
+def segments(folder: Path) -> list[Path]:
+    """The segments that are there, in order."""
+    return sorted(path for path in folder.glob("*.log") if path.stem.isdigit() and len(path.stem) == 8)
 
 
 class Journal:
-    """An open journal file. `append` is synchronous; `sync` groups its callers into as few fsyncs as the disk allows."""
+    """An open journal. `append` is synchronous; `sync` groups its callers into as few fsyncs as the disk allows."""
 
-    def __init__(self, path: Path, size: int, settings: LedgerSettings, metrics: LedgerMetrics) -> None:
+    def __init__(self, path: Path, end: int, crc: int, settings: LedgerSettings, metrics: LedgerMetrics) -> None:
         self.path = path
         self.always = settings.fsync == "always"
         self.failed = self._dropped = False
         self.refusing = False  # the last line was not taken
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._size = self._synced = size
+        self._inc, self._number = path.parent.name, int(path.stem)
+        self._fd = os.open(path, _FLAGS, 0o600)
+        self._end, self._crc = end, crc
+        # A position counts what was written to all segments: what is durable up to one is durable whichever file it is in.
+        self._size = self._synced = end
+        self._behind: list[tuple[int, Path]] = []  # open segments that go once the present one is durable
         self._interval = settings.fsync_interval if settings.fsync == "batch" else None
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -129,13 +66,34 @@ class Journal:
         folder = settings.journal / inc
         try:
             folder.mkdir(mode=0o700)
-            journal = cls(folder / FIRST, 0, settings, metrics)
+            journal = cls(segment(folder, 1), 0, 0, settings, metrics)
         except OSError as error:
             raise JournalError(f"cannot be made ({error.strerror})", place=str(folder)) from error
         try:
-            journal.append(Head(FORMAT, inc))
+            journal.append(Head(FORMAT, inc, 1))
+            journal.append(Begun(0))
             await journal.sync()
             await journal._loop.run_in_executor(journal._pool, _sync_folders, folder, settings.journal)
+        except BaseException:
+            journal.drop()
+            raise
+        return journal
+
+    @classmethod
+    async def resume(cls, path: Path, end: int, crc: int, settings: LedgerSettings, metrics: LedgerMetrics) -> Journal:
+        """A dead process's journal, to go on behind its last whole line, all of it durable.
+
+        `end` and `crc` are where that line ends, and its checksum. `JournalError` where it cannot be written.
+        """
+        try:
+            os.truncate(path, end)
+            journal = cls(path, end, crc, settings, metrics)
+        except OSError as error:
+            raise JournalError(f"cannot be written ({error.strerror})", place=str(path)) from error
+        journal._synced = -1
+        try:
+            await journal.sync()
+            await journal._loop.run_in_executor(journal._pool, _sync_folders, path.parent)
         except BaseException:
             journal.drop()
             raise
@@ -145,21 +103,57 @@ class Journal:
         """Hand one line to the kernel. `JournalError` if it would not have it: then nothing of the line is left."""
         if self.failed:
             raise JournalError("the journal is out of order", place=str(self.path))
-        line = pack(entry)
+        line, crc = pack(entry, self._crc)
         try:
             written = os.write(self._fd, line)
         except OSError as error:
             self.refusing = True
             self._cut_back()
-            raise JournalError(f"cannot write ({error.strerror})", place=f"{self.path}:{self._size}") from error
+            raise JournalError(f"cannot write ({error.strerror})", place=f"{self.path}:{self._end}") from error
         if written != len(line):
             self.refusing = True
             self._cut_back()
-            raise JournalError("the disk is full", place=f"{self.path}:{self._size}")
+            raise JournalError("the disk is full", place=f"{self.path}:{self._end}")
         self.refusing = False
+        self._crc = crc
+        self._end += written
         self._size += written
         if self._interval is not None and self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._tick)
+
+    def rotate(self, carried: Iterable[Entry], s: int) -> None:
+        """Go on in a new segment that begins with `carried`, all that is open; `s` is the number of the last frame made.
+
+        The caller lets nothing happen between looking at what is open and this. `JournalError` if the new segment cannot be
+        written: then the present one goes on, and nothing is left of the other. The older ones are removed later, once the
+        new one is on disk, in every `fsync` mode.
+        """
+        if self.failed:
+            raise JournalError("the journal is out of order", place=str(self.path))
+        number = self._number + 1
+        path = segment(self.path.parent, number)
+        data, crc = pack_all(self._beginning(number, carried, s))
+        try:
+            fd = os.open(path, _FLAGS | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise JournalError(f"cannot be made ({error.strerror})", place=str(path)) from error
+        try:
+            _write_all(fd, data)
+        except OSError as error:
+            # Should it be left over, it is a beginning without its last line: nobody reads more from it than that.
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise JournalError(f"cannot write ({error.strerror})", place=str(path)) from error
+        self._behind.append((self._fd, self.path))
+        self.path, self._fd, self._number = path, fd, number
+        self._end, self._crc = len(data), crc
+        self._size += len(data)
+        if self._running is None:
+            self._start()
+
+    def _beginning(self, number: int, carried: Iterable[Entry], s: int) -> Iterator[Entry]:
+        return chain((Head(FORMAT, self._inc, number),), carried, (Begun(s),))
 
     def fault(self) -> JournalError | None:
         """What keeps it from its work: it was moved or deleted, or it refused a line and would refuse one now."""
@@ -183,8 +177,13 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """How far it has been written."""
+        """How far it has been written, over all segments: a position for `sync`."""
         return self._size
+
+    @property
+    def length(self) -> int:
+        """The bytes of the present segment."""
+        return self._end
 
     async def sync(self, upto: int | None = None) -> None:
         """Everything appended so far, or up to that size, is on disk when this returns. `JournalError` if it cannot be."""
@@ -213,6 +212,9 @@ class Journal:
         self.failed = self._dropped = True
         self._pool.shutdown(wait=self._running is not None)
         os.close(self._fd)
+        for fd, _ in self._behind:
+            os.close(fd)
+        self._behind = []
 
     def _tick(self) -> None:
         self._timer = None
@@ -221,14 +223,10 @@ class Journal:
 
     def _start(self) -> asyncio.Future[float]:
         if self._running is None:
-            self._running = self._loop.run_in_executor(self._pool, self._sync_now)
+            behind, self._behind = self._behind, []
+            self._running = self._loop.run_in_executor(self._pool, _sync, self._fd, self.path, behind)
             self._running.add_done_callback(partial(self._ended, self._size))
         return self._running
-
-    def _sync_now(self) -> float:
-        started = time.perf_counter()
-        os.fdatasync(self._fd)
-        return time.perf_counter() - started
 
     def _ended(self, size: int, running: asyncio.Future[float]) -> None:
         self._running = None
@@ -238,14 +236,44 @@ class Journal:
             return
         self._metrics.synced(running.result())
         self._synced = max(self._synced, size)
-        if self._interval is not None and self._timer is None and self._synced < self._size and not self.failed:
+        if self.failed:
+            return
+        if self._behind:
+            self._start()
+        elif self._interval is not None and self._timer is None and self._synced < self._size:
             self._timer = self._loop.call_later(self._interval, self._tick)
 
     def _cut_back(self) -> None:
         try:
-            os.ftruncate(self._fd, self._size)
+            os.ftruncate(self._fd, self._end)
         except OSError:
             self.failed = True
+
+
+def _sync(fd: int, path: Path, behind: list[tuple[int, Path]]) -> float:
+    """Make a segment durable; where it is new, its name too, and then let those behind it go."""
+    started = time.perf_counter()
+    try:
+        os.fdatasync(fd)
+        if behind:
+            _sync_folders(path.parent)
+    finally:
+        for old, _ in behind:
+            os.close(old)
+    seconds = time.perf_counter() - started
+    if behind:
+        for older in segments(path.parent):
+            if older < path:
+                with contextlib.suppress(OSError):  # it does no harm, and is tried again at the next rotation
+                    older.unlink()
+    return seconds
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """`OSError` unless all of it was taken."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _sync_folders(*folders: Path) -> None:

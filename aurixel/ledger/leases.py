@@ -18,7 +18,8 @@ from aurixel.clock import Clock
 from aurixel.errors import JournalError, StoreUnavailable
 from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Settlement
 from aurixel.ledger.frames import FRAME_MAX, Frame, freeze
-from aurixel.ledger.journal import Done, Journal, Settled
+from aurixel.ledger.journal import Journal
+from aurixel.ledger.lines import Done, Settled
 from aurixel.storage import AccountDoc, Store
 from aurixel.values import Nanos
 
@@ -53,6 +54,7 @@ class Books:
         self.dead = asyncio.Event()  # this incarnation will never be believed again
         self._complained = float("-inf")
         self._ill = False  # a complaint stands
+        self.overdue = False  # the journal's segment is full, and the next one could not be begun
         self._idle: asyncio.Event | None = None
         self.void = False  # replayed: what still runs is no longer ours to charge
 
@@ -90,7 +92,7 @@ class Books:
         fault = self.journal.fault()
         if fault is not None:
             self.complain(fault)
-        elif self._ill and not self.unwritten and not self.undone:
+        elif self._ill and not self.unwritten and not self.undone and not self.overdue:
             self._ill, self._complained = False, float("-inf")
             log.warning("the journal is written again")
 

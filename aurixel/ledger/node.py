@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
-import re
-import secrets
-import string
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any, Final
 
 from aurixel.clock import Clock
-from aurixel.errors import JournalError, JournalUnusable, StoreUnavailable
+from aurixel.errors import JournalError, StoreUnavailable
 from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Totals, patience
+from aurixel.ledger.folder import incarnations, new_inc, own
 from aurixel.ledger.holds import Hold, HoldContext, recall_round
 from aurixel.ledger.journal import Journal
 from aurixel.ledger.leases import Books
@@ -30,20 +26,13 @@ from aurixel.ledger.movements import Movements
 from aurixel.ledger.posting import post_round
 from aurixel.ledger.recovery import Recovery
 from aurixel.ledger.returns import return_round, take_over
+from aurixel.ledger.rotation import rotate_when_full
 from aurixel.storage import Store
 from aurixel.values import Nanos
 
 log = logging.getLogger("aurixel.ledger")
 
-_INC_ALPHABET: Final = string.ascii_lowercase + string.digits
-_INC = re.compile(r"[a-z0-9]{26}")
-LOCK: Final = "lock"
 RETRY_S: Final = 0.1
-
-
-def new_inc() -> str:
-    """A name for an incarnation, never used before."""
-    return "".join(secrets.choice(_INC_ALPHABET) for _ in range(26))
 
 
 class Ledger:
@@ -133,7 +122,7 @@ class Ledger:
         `JournalError` if another process has the journal or if it is damaged (it names file and offset),
         `StoreUnavailable` if the store does not answer within `start_within`: nothing runs then.
         """
-        self._lock = _lock(self._settings.journal)
+        self._lock = own(self._settings.journal)
         try:
             await self._begin()
         except BaseException:
@@ -144,7 +133,7 @@ class Ledger:
     async def _begin(self) -> None:
         """A new incarnation, from its name to its first hold."""
         settings = self._settings
-        old = sorted(path.name for path in settings.journal.iterdir() if _INC.fullmatch(path.name))
+        old = incarnations(settings.journal)
         inc = new_inc()
         journal = await Journal.create(inc, settings, self._metrics)
         books = Books(inc, self._store, journal, settings, self._clock, self._metrics)
@@ -179,12 +168,13 @@ class Ledger:
             await self._store.node_start(books.inc, self._name)
         await beat(books)
 
-    async def _insist(self, step: Callable[[], Awaitable[None]], until: float) -> None:
+    async def _insist(self, step: Callable[[], Awaitable[object]], until: float) -> None:
         """Do it again while the store does not answer, until it is too late."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await step()
+                await step()
+                return
             except StoreUnavailable:
                 self._unanswered()
                 if loop.time() >= until:
@@ -333,23 +323,10 @@ class Ledger:
 
 async def _look_at_journal(books: Books) -> None:
     books.look_at_journal()
+    rotate_when_full(books)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _lock(journal: Path) -> int:
-    try:
-        journal.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(journal / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise JournalUnusable(f"cannot be used ({error.strerror})", place=str(journal)) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise JournalUnusable("another process keeps its journal here", place=str(journal)) from error
-    return fd

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aurixel.ledger.journal import Entry, Journal
+from aurixel.ledger.journal import Journal
+from aurixel.ledger.lines import Entry
 from aurixel.storage import Store
 from tests.storage.faults import WRITES
 
