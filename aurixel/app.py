@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -18,14 +17,15 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from aurixel.accounts import limits_parser, unenforced_limits
 from aurixel.catalog import Catalogue, read_files
 from aurixel.clock import Clock, SystemClock
-from aurixel.config import Settings
+from aurixel.config import Settings, listening
 from aurixel.dialects import family_of
-from aurixel.edge import Edge, Heads, Limits, Ops, Proxies, Routes, pages
+from aurixel.edge import Edge, Heads, Itself, Limits, Ops, Proxies, Routes, pages
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, JournalUnusable, StoreUnavailable
 from aurixel.gateway.auth import Auth
 from aurixel.gateway.legs import Legs
@@ -34,7 +34,7 @@ from aurixel.gateway.pipeline import Pipeline
 from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
-from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides
+from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides, slot_folder, slots_beyond
 from aurixel.ledger.verify import add_up
 from aurixel.metrics import (
     BookMetrics,
@@ -91,11 +91,24 @@ class PluginHost:
             raise
 
 
-class App:
-    """One gateway process: `start` once, then `stop` once. Once started it has `checks` (in force), `ledger`, `service`."""
+class Seat(msgspec.Struct, frozen=True):
+    """A worker's place among `server.workers`: the slot of its journal, and the port that all of them listen on."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        self.settings = settings
+    slot: int
+    port: int
+
+
+class App:
+    """One gateway process: `start` once, then `stop` once. Once started it has `checks` (in force), `ledger`, `service`.
+
+    With a `seat` it is one of several: it shares the port with them, and `told` is for whoever serves `ops_listen`.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None, seat: Seat | None = None) -> None:
+        self.settings, self.seat = settings, seat
+        self.metrics = CollectorRegistry()
+        self.told: Itself
+        self.ending = asyncio.Event()  # set: `serve` stops
         self.clock = clock or SystemClock()
         self.store = open_store(settings.store.url.reveal())
         self.catalogue = Catalogue(self.store, self.clock)
@@ -105,6 +118,7 @@ class App:
         self._exits = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulse: asyncio.TimerHandle | None = None
+        self._ops: Ops | None = None
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -113,8 +127,8 @@ class App:
 
     @property
     def ops_ports(self) -> tuple[int, ...]:
-        """The ports of `/metrics`, `/healthz` and `/readyz`."""
-        return self._ops.ports
+        """The ports of `/metrics`, `/healthz` and `/readyz`; none with a seat."""
+        return self._ops.ports if self._ops is not None else ()
 
     async def start(self) -> None:
         """Make and open every room, the listening sockets last. Raises what the first refusing room raises."""
@@ -130,7 +144,7 @@ class App:
 
     async def _start(self) -> None:
         settings, clock, defer = self.settings, self.clock, self._exits.push_async_callback
-        metrics = CollectorRegistry()
+        metrics = self.metrics
         registry = Registry.load(settings.plugins.enabled)
         await self.store.open()
         defer(self.store.close)
@@ -152,7 +166,7 @@ class App:
         requests = RequestMetrics(metrics, dialects=registry.dialects, upstreams=upstreams, endings=MATRIX)
         legs = Legs(upstream, requests, observers, clock)
         self.ledger = ledger = Ledger(
-            self.store, self._ledger_settings(), clock, socket.gethostname(), LedgerCounters(metrics), legs.interrupt_all
+            self.store, self._ledger_settings(), clock, self._name(), LedgerCounters(metrics), legs.interrupt_all
         )
         try:
             await ledger.start()
@@ -185,34 +199,38 @@ class App:
         async def admitting() -> str | None:
             return ledger.missing
 
-        self._ops = Ops(metrics, {"store": ready, "ledger": admitting})
-        await self._listen("ops_listen", self._ops.start)
-        defer(self._ops.stop)
+        self.told = Itself(metrics, {"store": ready, "ledger": admitting})
+        seat = self.seat
+        if seat is None:
+            self._ops = Ops(self.told)
+            with listening(settings, "ops_listen"):
+                await self._ops.start(str(settings.server.ops_listen))
+            defer(self._ops.stop)
         self._watch_loop(LoopMetrics(metrics))
-        self._spawn(self._poll_catalogue(), "catalogue")
-        self._spawn(self._watch_books(BookMetrics(metrics)), "books")
+        self.spawn(self._poll_catalogue(), "catalogue")
+        books = BookMetrics(metrics)
+        if seat is None or seat.slot == 0:  # all accounts: nobody gains by adding them up in every worker
+            self.spawn(self._watch_books(books), "books")
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
         routes = Routes(ROUTES, FAMILIES, family_of)
         self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
-        await self._listen("listen", self._edge.start)
+        address = settings.server.listen if seat is None else settings.server.listen.model_copy(update={"port": seat.port})
+        with listening(settings, "listen"):
+            await self._edge.start(str(address), reuse_port=seat is not None)
         defer(self._edge.drain, settings.server.drain_deadline, pipeline.end)
-        _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
+        if seat is None:
+            _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
+        else:
+            _log.info("worker %d listens", seat.slot)
 
-    async def _listen(self, setting: str, start: Callable[[str], Awaitable[None]]) -> None:
-        address = str(getattr(self.settings.server, setting))
-        try:
-            await start(address)
-        except OSError as error:
-            # Python's own words for a failed bind repeat the address.
-            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-            place, mend = self.settings.place("server", setting), f"stop what listens there, or set another server.{setting}"
-            fault = f"cannot listen on {address}: {reason}"
-            raise ConfigError(fault, place=place, mend=mend, code="address_unusable") from error
+    def _name(self) -> str:
+        """How this node is called in `aurixel node list`."""
+        return socket.gethostname() if self.seat is None else f"{socket.gethostname()}/{self.seat.slot}"
 
     def _upstreams(self, registry: Registry, meter: PluginMetrics) -> dict[str, UpstreamBlock]:
         found = {}
         for name, block in self.settings.upstreams.items():
-            host = PluginHost(name, self.clock, self._spawn, meter)
+            host = PluginHost(name, self.clock, self.spawn, meter)
             provider = registry.build_provider(name, block.provider, block.settings, host)
             timeouts = Timeouts(
                 connect=block.connect_timeout,
@@ -226,18 +244,26 @@ class App:
     def _checks(self, registry: Registry, meter: PluginMetrics) -> list[BoundCheck]:
         checks = []
         for name, block in self.settings.policy.items():
-            check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self._spawn, meter))
+            check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self.spawn, meter))
             checks.append(BoundCheck(check, deadline=block.deadline, on_error=block.on_error, meter=meter))
         return checks
 
     def _ledger_settings(self) -> LedgerSettings:
         section = self.settings.ledger
+        timing, slot = section.timing, self.seat.slot if self.seat is not None else 0
+        workers = self.settings.server.workers if self.seat is not None else 1
         return LedgerSettings(
-            journal=section.journal,
+            journal=slot_folder(section.journal, slot),
+            adopted=slots_beyond(section.journal, workers) if slot == 0 else (),
             fsync=section.fsync,
             fsync_interval=section.fsync_interval,
             segment=section.segment,
             lease_target=section.lease_target,
+            beat_every=timing.beat,
+            admit_within=timing.admit_within,
+            dead_after=timing.dead_after,
+            reclaim_after=timing.reclaim_after,
+            sweep_every=timing.sweep,
             stop_within=10.0,
         )
 
@@ -308,7 +334,8 @@ class App:
 
     # --- tasks ---------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` until it ends or the app stops; a failure is logged."""
         task = asyncio.create_task(work, name=name)  # noqa: TID251 - `_end_tasks` awaits it
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -337,17 +364,20 @@ class App:
         self._pulse = loop.call_later(_PULSE, beat, loop.time() + _PULSE)
 
 
-async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, on uvloop. `ready` is awaited once it listens. Raises what `App.start` raises."""
-    app = App(settings)
-    loop, ending, serving = asyncio.get_running_loop(), asyncio.Event(), False
+async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | None = None, *, seat: Seat | None = None) -> App:
+    """Serve until SIGTERM, SIGINT or `App.ending`, on uvloop. `ready` is awaited once it listens.
+
+    The app as it ended. Raises what `App.start` raises.
+    """
+    app = App(settings, seat=seat)
+    loop, serving = asyncio.get_running_loop(), False
 
     def reload() -> None:
         if serving:  # before that the files are read anyway
-            app._spawn(app.reload(), "reload")
+            app.spawn(app.reload(), "reload")
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, app.ending.set)
     loop.add_signal_handler(signal.SIGHUP, reload)
     await app.start()
     serving = True
@@ -358,7 +388,8 @@ async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | No
     try:
         if ready is not None:
             await ready(app)
-        await ending.wait()
+        await app.ending.wait()
         _log.info("stopping")
     finally:
         await app.stop()
+    return app

@@ -331,6 +331,19 @@ class BookMetrics:
         self._drift.set(drift / NANOS_PER_USD)
 
 
+# Gauges that each worker reads of the whole store, so that adding them up over workers would count everything anew.
+STORE_WIDE: Final = frozenset({"aurixel_available_usd", "aurixel_all_leased_usd", "aurixel_drift_usd"})
+
+
+class WorkerMetrics:
+    """The workers of one gateway, as their supervisor sees them; there are none of these with one worker."""
+
+    def __init__(self, registry: CollectorRegistry, serving: Callable[[], int]) -> None:
+        """`serving`: how many serve now."""
+        Gauge("aurixel_serving_workers", "Workers that serve now.", registry=registry).set_function(serving)
+        self.restarted = Counter("aurixel_worker_restarts", "Workers that died and were started again.", registry=registry).inc
+
+
 class _Totals(Protocol):
     @property
     def held(self) -> Nanos: ...

@@ -22,11 +22,11 @@ _SYNTAX: Final = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \
 
 
 class TomlFile:
-    """A parsed file: `name` as it is shown to people, `data` as `tomllib` reads it."""
+    """A parsed file: `name` as it is shown to people, its `text`, `data` as `tomllib` reads it."""
 
     def __init__(self, name: str, text: str) -> None:
         """`ConfigError("toml_syntax")` with the line, if the text is not TOML."""
-        self.name = name
+        self.name, self.text = name, text
         try:
             self.data: dict[str, Any] = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -260,7 +260,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
         case RequestError():
             exit_code, code, text = 1, error.code, error.message
         case AurixelError():
-            exit_code, code, text = 1, getattr(error, "code", "failed"), str(error)
+            exit_code, code, text = 2 if getattr(error, "typed", False) else 1, getattr(error, "code", "failed"), str(error)
         case _:
             if "AURIXEL_DEBUG" not in os.environ and isinstance(error, OSError) and error.strerror:
                 exit_code, code, text = 1, "system", f"{error.filename or ''}: {error.strerror}".lstrip(": ")

@@ -1,7 +1,8 @@
 """The configuration: aurixel.toml and its overrides as one frozen value, or every fault in it, with place and mend."""
 
+from aurixel.config.listening import listening
 from aurixel.config.loading import load
 from aurixel.config.safety import serve_faults
 from aurixel.config.sections import Address, PolicyBlock, Settings, UpstreamBlock
 
-__all__ = ["Address", "PolicyBlock", "Settings", "UpstreamBlock", "load", "serve_faults"]
+__all__ = ["Address", "PolicyBlock", "Settings", "UpstreamBlock", "listening", "load", "serve_faults"]

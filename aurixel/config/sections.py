@@ -103,6 +103,7 @@ class Server(Section):
 
     listen: AddressText = Address(host="127.0.0.1", port=8700)
     ops_listen: AddressText = Address(host="127.0.0.1", port=9700)
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     public_url: str = ""
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_list)] = ()
     max_header: Bytes = 32 * 1024
@@ -145,6 +146,24 @@ class CatalogueSection(Section):
     poll: Seconds = 1.0
 
 
+class Timing(Section):
+    """`[ledger.timing]`: how nodes on one store find out who is alive, in seconds (docs/ledger.md 5). All must share it."""
+
+    beat: Seconds = 5.0
+    admit_within: Seconds = 75.0
+    dead_after: Seconds = 120.0
+    reclaim_after: Seconds = 60.0
+    sweep: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _safe(self) -> Timing:
+        if self.admit_within < 3 * self.beat:
+            raise ValueError("admit_within must be at least 3 times beat: one beat that gets no answer is no outage")
+        if self.dead_after < 1.5 * self.admit_within:
+            raise ValueError("dead_after must be at least 1.5 times admit_within: a node called dead must have stopped by then")
+        return self
+
+
 class LedgerSection(Section):
     """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD), overrides of the matrix."""
 
@@ -154,6 +173,7 @@ class LedgerSection(Section):
     segment: Annotated[Bytes, Field(ge=4096)] = 16 * 1024**2
     lease_target: Usd = 1_000_000_000
     settlement: dict[str, str] = {}
+    timing: Timing = Timing()
 
 
 class PluginsSection(Section):

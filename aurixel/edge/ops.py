@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -26,11 +26,44 @@ _CHECK_SECONDS: Final = 2.0
 _JSON: Final = "application/json"
 
 
-class Ops:
-    """The server of `ops_listen`. `checks`: name -> what `/readyz` asks, all at once, each for at most two seconds."""
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether new requests would be served; `missing`: name -> what is not as it should be, in a word."""
+
+    ready: bool
+    missing: dict[str, str]
+
+
+class Told(Protocol):
+    """What the pages tell."""
+
+    async def metrics(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+
+    async def readiness(self) -> Readiness: ...
+
+
+class Itself:
+    """What one process says of itself. `checks`: name -> what `/readyz` asks, all at once, each for at most two seconds."""
 
     def __init__(self, registry: CollectorRegistry, checks: Mapping[str, Check]) -> None:
-        self._server = HTTPServer(ops_pages(registry, checks), idle_connection_timeout=75, max_body_size=1024)
+        self._registry, self._checks = registry, checks
+
+    async def metrics(self) -> bytes:
+        """Everything as it is now."""
+        return generate_latest(self._registry)
+
+    async def readiness(self) -> Readiness:
+        """Ready if no check misses anything."""
+        found = await asyncio.gather(*(_ask(check) for check in self._checks.values()))
+        missing = {name: word for name, word in zip(self._checks, found, strict=True) if word is not None}
+        return Readiness(not missing, missing)
+
+
+class Ops:
+    """The server of `ops_listen`."""
+
+    def __init__(self, told: Told) -> None:
+        self._server = HTTPServer(ops_pages(told), idle_connection_timeout=75, max_body_size=1024)
         self.ports: tuple[int, ...] = ()
 
     async def start(self, listen: str) -> None:
@@ -47,13 +80,13 @@ class Ops:
         await self._server.close_all_connections()
 
 
-def ops_pages(registry: CollectorRegistry, checks: Mapping[str, Check]) -> Application:
+def ops_pages(told: Told) -> Application:
     """`/metrics`, `/healthz`, `/readyz`."""
     return application(
         [
-            ("/metrics", _Metrics, {"registry": registry}),
+            ("/metrics", _Metrics, {"told": told}),
             ("/healthz", _Health),
-            ("/readyz", _Ready, {"checks": checks}),
+            ("/readyz", _Ready, {"told": told}),
         ],
         default_handler_class=_Nothing,
     )
@@ -73,12 +106,13 @@ class _OpsPage(Page):
 
 
 class _Metrics(_OpsPage):
-    def initialize(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def initialize(self, told: Told) -> None:
+        self._told = told
 
-    def get(self) -> None:
+    async def get(self) -> None:
+        page = await self._told.metrics()
         self.set_header("content-type", CONTENT_TYPE_PLAIN_0_0_4)
-        self.finish(generate_latest(self._registry))
+        self.finish(page)
 
 
 class _Health(_OpsPage):
@@ -87,13 +121,12 @@ class _Health(_OpsPage):
 
 
 class _Ready(_OpsPage):
-    def initialize(self, checks: Mapping[str, Check]) -> None:
-        self._checks = checks
+    def initialize(self, told: Told) -> None:
+        self._told = told
 
     async def get(self) -> None:
-        found = await asyncio.gather(*(_ask(check) for check in self._checks.values()))
-        missing = {name: word for name, word in zip(self._checks, found, strict=True) if word is not None}
-        self.answer(503 if missing else 200, {"ready": not missing, "missing": missing})
+        found = await self._told.readiness()
+        self.answer(200 if found.ready else 503, found)
 
 
 class _Nothing(_OpsPage):

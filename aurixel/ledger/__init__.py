@@ -5,15 +5,18 @@ operator make `Movements`; `verify` recomputes every account. docs/ledger.md has
 all of it follows. It knows no HTTP, no dialect and no price.
 """
 
+from aurixel.ledger.abandonment import AbandonRefused, abandon, left_behind
 from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, NoMetrics, Settlement, Totals
 from aurixel.ledger.holds import Hold
 from aurixel.ledger.movements import MovementError, Movements, Refused
 from aurixel.ledger.node import Ledger
 from aurixel.ledger.settlement import MATRIX, Rule, charge_rule, check_overrides
+from aurixel.ledger.slots import slot_folder, slots_beyond
 from aurixel.ledger.verify import Fault, Report, verify
 
 __all__ = [
     "MATRIX",
+    "AbandonRefused",
     "Fault",
     "Hold",
     "Intent",
@@ -28,7 +31,11 @@ __all__ = [
     "Rule",
     "Settlement",
     "Totals",
+    "abandon",
     "charge_rule",
     "check_overrides",
+    "left_behind",
+    "slot_folder",
+    "slots_beyond",
     "verify",
 ]

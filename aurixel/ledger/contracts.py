@@ -20,12 +20,14 @@ from aurixel.values import NANOS_PER_USD, Nanos
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a node keeps its books. `docs/ledger.md` says what each duration protects; nodes on one store share them.
 
-    `journal`: a directory of this process alone; it begins a new segment after `segment` bytes. `lease_target`: what a
-    rich account draws at once; an account whose `available` is less than `rich` times what a request asks for gets leases
-    sized to the request.
+    `journal`: a directory of this process alone; it begins a new segment after `segment` bytes. `adopted` are those of
+    workers that are no longer configured, which this node replays at start as well, and locks meanwhile. `lease_target`:
+    what a rich account draws at once; an account whose `available` is less than `rich` times what a request asks for gets
+    leases sized to the request.
     """
 
     journal: Path
+    adopted: tuple[Path, ...] = ()
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: float = 0.05
     segment: int = 16 << 20  # some 50,000 requests: a start reads no more than that beside what was open, in a second

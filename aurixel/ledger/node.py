@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
+
+import msgspec
 
 from aurixel.clock import Clock
 from aurixel.errors import JournalError, StoreUnavailable
@@ -117,20 +119,20 @@ class Ledger:
     # --- begin ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Lock the journal, charge what older incarnations left behind, and begin to give holds.
+        """Lock the journal, charge what older incarnations left behind (in `adopted` too), and begin to give holds.
 
         `JournalError` if another process has the journal or if it is damaged (it names file and offset),
         `StoreUnavailable` if the store does not answer within `start_within`: nothing runs then.
         """
         self._lock = own(self._settings.journal)
         try:
-            await self._begin()
+            await self._begin(self._settings.adopted)
         except BaseException:
             self._unlock()
             raise
         self._supervisor = self._spawn(self._supervise(), "supervise")
 
-    async def _begin(self) -> None:
+    async def _begin(self, adopted: Sequence[Path] = ()) -> None:
         """A new incarnation, from its name to its first hold."""
         settings = self._settings
         old = incarnations(settings.journal)
@@ -144,6 +146,8 @@ class Ledger:
             await self._insist(lambda: self._enter(books), until)
             self._keep(settings.beat_every, lambda: beat(books), "beat", books)
             await self._insist(lambda: recovery.all(old), until)
+            for folder in adopted:
+                await self._adopt(folder, inc, until)
             if books.dead.is_set():
                 raise StoreUnavailable("called dead while recovering")
         except BaseException:
@@ -161,6 +165,17 @@ class Ledger:
         self._keep(settings.beat_every, watch.look, "watch", books)
         self._keep(settings.sweep_every, lambda: self._sweep(books, watch), "sweep", books)
         self._tasks.append(self._spawn(self._recall(books), "recall", books))
+
+    async def _adopt(self, folder: Path, inc: str, until: float) -> None:
+        """Replay what is left in the journal of a worker that is no longer configured. Its folder stays, empty."""
+        settings = msgspec.structs.replace(self._settings, journal=folder)
+        lock = own(folder)
+        try:
+            recovery = Recovery(inc, self._store, settings, self._clock, self._metrics)
+            old = incarnations(folder)
+            await self._insist(lambda: recovery.all(old), until)
+        finally:
+            os.close(lock)
 
     async def _enter(self, books: Books) -> None:
         """In the store and alive. A `node_start` that got no answer may be sent again: the name is only ours."""

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.web import Application
 
-from aurixel.edge import Ops
+from aurixel.edge import Itself, Ops
 from aurixel.edge import ops as module
 from aurixel.edge.ops import ops_pages
 from aurixel.errors import StoreUnavailable
@@ -42,7 +42,7 @@ def checks() -> Checks:
 def app(checks: Checks) -> Application:
     registry = CollectorRegistry()
     Counter("aurixel_tests", "Tests run.", registry=registry).inc(3)
-    return ops_pages(registry, {"store": checks.ask, "plugins": Checks().ask})
+    return ops_pages(Itself(registry, {"store": checks.ask, "plugins": Checks().ask}))
 
 
 def check_metrics(promtool: Path, page: bytes) -> None:
@@ -94,7 +94,7 @@ async def test_nothing_else_is_here(http_client: AsyncHTTPClient, base_url: str)
 
 async def test_the_port_opens_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHECK_SECONDS", 0.05)
-    ops = Ops(CollectorRegistry(), {"slow": never})
+    ops = Ops(Itself(CollectorRegistry(), {"slow": never}))
     await ops.start("127.0.0.1:0")
     reader, writer = await asyncio.open_connection("127.0.0.1", ops.ports[0])
     writer.write(b"GET /readyz HTTP/1.1\r\nHost: ops\r\n\r\n")
