@@ -146,13 +146,16 @@ class CatalogueSection(Section):
 
 
 class LedgerSection(Section):
-    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD), overrides of the matrix."""
+    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD); what becomes of an upstream
+    whose client has left, and for how many seconds at most; overrides of the settlement matrix, judged by the ledger."""
 
     journal: Path = Path("var/journal")
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: Seconds = 0.05
     lease_target: Usd = 1_000_000_000
-    settlement: dict[str, str] = {}
+    client_gone: Literal["close", "drain"] = "close"
+    drain_cap: Seconds = 60.0
+    settlement: dict[str, Any] = {}
 
 
 class PluginsSection(Section):

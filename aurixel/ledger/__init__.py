@@ -9,26 +9,37 @@ from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, NoMe
 from aurixel.ledger.holds import Hold
 from aurixel.ledger.movements import MovementError, Movements, Refused
 from aurixel.ledger.node import Ledger
-from aurixel.ledger.settlement import MATRIX, Rule, charge_rule, check_overrides
+from aurixel.ledger.settlement import (
+    MATRIX,
+    MODALITY_OF,
+    Matrix,
+    Modality,
+    Rules,
+    matrix_in_force,
+    overridden,
+)
 from aurixel.ledger.verify import Fault, Report, verify
 
 __all__ = [
     "MATRIX",
+    "MODALITY_OF",
     "Fault",
     "Hold",
     "Intent",
     "Ledger",
     "LedgerMetrics",
     "LedgerSettings",
+    "Matrix",
+    "Modality",
     "MovementError",
     "Movements",
     "NoMetrics",
     "Refused",
     "Report",
-    "Rule",
+    "Rules",
     "Settlement",
     "Totals",
-    "charge_rule",
-    "check_overrides",
+    "matrix_in_force",
+    "overridden",
     "verify",
 ]
