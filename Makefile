@@ -3,12 +3,13 @@
 #   make run      a gateway to try, on port 8700          make lint    what CI checks before the tests
 #   make test     every test; ARGS="-k name" picks some   make bench   the benchmarks
 #   make lock     resolve conf/lock/ anew                 make clean   caches and builds; .venv and var/ stay
+#   make docs     the parts of docs/ that are made from code
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := install
 .DELETE_ON_ERROR:
-.PHONY: install install-run run test bench lint format lock clean
+.PHONY: install install-run run test bench lint format docs lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -38,6 +39,9 @@ lint: install
 format: install
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: install
+	$(PY) -m tests.docs.settlement_page
 
 # The lock is resolved on the oldest Python we support; its wheels' hashes cover the later ones too.
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile -q --generate-hashes --no-emit-options --allow-unsafe --strip-extras

@@ -14,7 +14,6 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -34,7 +33,7 @@ from aurixel.gateway.pipeline import Pipeline
 from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
-from aurixel.ledger import MATRIX, Ledger, LedgerSettings, charge_rule, check_overrides, slot_folder, slots_beyond
+from aurixel.ledger import MATRIX, Ledger, LedgerSettings, matrix_in_force, slot_folder, slots_beyond
 from aurixel.ledger.verify import add_up
 from aurixel.metrics import (
     BookMetrics,
@@ -164,7 +163,8 @@ class App:
         upstream = Upstream(metrics=ConnectionMetrics(metrics))
         defer(upstream.close)
         requests = RequestMetrics(metrics, dialects=registry.dialects, upstreams=upstreams, endings=MATRIX)
-        legs = Legs(upstream, requests, observers, clock)
+        drain_cap = settings.ledger.drain_cap if settings.ledger.client_gone == "drain" else None
+        legs = Legs(upstream, requests, observers, clock, drain_cap)
         self.ledger = ledger = Ledger(
             self.store, self._ledger_settings(), clock, self._name(), LedgerCounters(metrics), legs.interrupt_all
         )
@@ -183,7 +183,7 @@ class App:
             offers=Offers(self.catalogue, clock, requests),
             policy=Policy(checks),
             ledger=ledger,
-            rule=partial(charge_rule, overrides=check_overrides(settings.ledger.settlement)),
+            matrix=matrix_in_force(settings.ledger.settlement),
             routing=Routing(upstreams),
             legs=legs,
             metrics=requests,

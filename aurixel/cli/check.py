@@ -28,7 +28,8 @@ def check(shell: Shell) -> None:
     """Check configuration, plugins, models and prices; change nothing.
 
     Lists each model with its state: served at the price shown, unpriced (refused until it has one), or without an
-    upstream. What the store says counts; the files, where the store has no catalogue yet. Exit code 1 with any fault.
+    upstream; and where the settlement matrix in force is not the one shipped. What the store says counts; the files,
+    where the store has no catalogue yet. Exit code 1 with any fault.
     """
     settings, faults = shell.judged()
     if settings is None:
@@ -47,6 +48,8 @@ def check(shell: Shell) -> None:
             {"code": fault.code, "message": fault.message, "place": fault.place, "mend": fault.mend} for fault in faults
         ],
         "plugins": [plugin.name for plugin in registry.plugins] if registry is not None else [],
+        "client_gone": settings.ledger.client_gone,
+        "settlement": _settlement(settings),
         "upstreams": {name: block.provider for name, block in settings.upstreams.items()},
         "catalogue": {
             "source": found.source,
@@ -104,6 +107,20 @@ def _files(settings: Settings, faults: list[ConfigError]) -> StoredCatalogue | N
         return None
     faults += route_faults(settings.catalogue_files[0], files, settings.upstreams)
     return files
+
+
+def _settlement(settings: Settings) -> list[dict[str, str]]:
+    """Where the settlement matrix in force is not the one we ship; empty where it cannot be known."""
+    from aurixel.ledger import MATRIX, matrix_in_force, overridden
+
+    try:
+        matrix = matrix_in_force(settings.ledger.settlement)
+    except ConfigError:
+        return []  # it is among the faults
+    return [
+        {"ending": cell, "modality": modality, "rule": rule, "default": MATRIX[cell].rules[modality]}
+        for cell, modality, rule in overridden(matrix)
+    ]
 
 
 class _Found(NamedTuple):
@@ -185,6 +202,13 @@ def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
     ]
     if value["catalogue"]["files_differ"]:
         lines.append("           the files say something else: `aurixel reload` makes it count")
+    if value["client_gone"] != "close":
+        lines.append(f"ledger     client_gone = {value['client_gone']}")
+    changed: dict[tuple[str, str, str], list[str]] = {}
+    for each in value["settlement"]:
+        changed.setdefault((each["ending"], each["rule"], each["default"]), []).append(each["modality"])
+    for (ending, rule, default), modalities in changed.items():
+        lines.append(f"settlement {ending}: {rule} for {', '.join(modalities)} (as shipped: {default})")
     rows = [
         [
             model["model"],

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from aurixel.config.sections import Settings, is_loopback
-from aurixel.errors import ConfigError
-from aurixel.ledger import check_overrides
+from aurixel.errors import ConfigError, ConfigFaults
+from aurixel.ledger import matrix_in_force
 
 SECRET_LENGTH: Final = 32
 _DISTINCT: Final = 10  # a secret of fewer different characters was typed, not drawn
@@ -28,9 +28,9 @@ def serve_faults(settings: Settings) -> list[ConfigError]:
 
 def _matrix(settings: Settings) -> list[ConfigError]:
     try:
-        check_overrides(settings.ledger.settlement)
-    except ConfigError as fault:
-        return [settings.located(fault)]
+        matrix_in_force(settings.ledger.settlement)
+    except ConfigFaults as faults:
+        return [settings.located(fault) for fault in faults.faults]
     return []
 
 

@@ -165,15 +165,18 @@ class Timing(Section):
 
 
 class LedgerSection(Section):
-    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD), overrides of the matrix."""
+    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD); what becomes of an upstream
+    whose client has left, and for how many seconds at most; overrides of the settlement matrix, judged by the ledger."""
 
     journal: Path = Path("var/journal")
     fsync: Literal["batch", "always", "off"] = "batch"
     fsync_interval: Seconds = 0.05
     segment: Annotated[Bytes, Field(ge=4096)] = 16 * 1024**2
     lease_target: Usd = 1_000_000_000
-    settlement: dict[str, str] = {}
     timing: Timing = Timing()
+    client_gone: Literal["close", "drain"] = "close"
+    drain_cap: Seconds = 60.0
+    settlement: dict[str, Any] = {}
 
 
 class PluginsSection(Section):

@@ -240,16 +240,17 @@ class ChatStreamReader(EventReader):
             raise invalid("contains an event that is not JSON") from None
         if chunk.error and bytes(chunk.error) not in _EMPTY:
             raise _error_event()
-        choices = chunk.choices
+        choices, usage = chunk.choices, chunk.usage
+        counts = disjoint(usage, self._calls) if usage is not None else None  # what is refused is not counted either
         if choices:
             for choice in choices:
                 self._choice(choice)
-        if chunk.usage is not None:
-            self._report(disjoint(chunk.usage, self._calls), final=True)
+        if counts is not None:
+            self._report(counts, final=True)
             if not choices and not self._asked_usage:
                 return b""
         if choices is None:
-            return self._without_choices(data, chunk.usage is not None)
+            return self._without_choices(data, usage is not None)
         return event
 
     def _choice(self, choice: _StreamChoice) -> None:
@@ -279,6 +280,7 @@ class ChatStreamReader(EventReader):
         if value.get("error"):
             raise _error_event()
         usage = _reported(value.get("usage"))
+        counts = disjoint(usage, self._calls) if usage is not None else None
         choices = value.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
@@ -288,8 +290,8 @@ class ChatStreamReader(EventReader):
             if delta := choice.get("delta"):
                 self.started = True
                 self.output_bytes += strings_size(delta)
-        if usage is not None:
-            self._report(disjoint(usage, self._calls), final=True)
+        if counts is not None:
+            self._report(counts, final=True)
             if not choices and not self._asked_usage:
                 return b""
         return event if isinstance(choices, list) else self._without_choices(data, usage is not None)

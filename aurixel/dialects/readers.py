@@ -69,6 +69,11 @@ def filled_up(counts: Counts, output_bytes: int) -> Counts:
     return {**counts, "output": counts.get("output", 0) + lacking} if lacking > 0 else counts
 
 
+def part_of(counts: Counts, output_bytes: int, whole_bytes: int) -> Counts:
+    """The counts of an answer of `whole_bytes`, of whose output only the first `output_bytes` count."""
+    return {name: -(-count * output_bytes // whole_bytes) if name in _OUTPUT else count for name, count in counts.items()}
+
+
 def reply_usage(counts: Counts | None, input_tokens: int, output_bytes: int, calls: Mapping[str, int] = NO_COUNTS) -> Usage:
     """The usage of a whole reply. A report of no output at all beside a text is not believed."""
     if counts is None:
@@ -142,12 +147,18 @@ class EventReader:
 
     def estimate(self, input_tokens: int) -> Usage:
         """See `StreamReader`."""
+        return self.delivered(input_tokens, self.output_bytes)
+
+    def delivered(self, input_tokens: int, output_bytes: int) -> Usage:
+        """See `StreamReader`."""
         if self._counts is None:
             calls = self._calls if self.started else NO_COUNTS
-            return Usage(estimated(input_tokens, self.output_bytes, calls), measured=False)
-        if self._counts_final and self._counted_at == self.output_bytes:
+            return Usage(estimated(input_tokens, output_bytes, calls), measured=False)
+        if output_bytes < self._counted_at and output_of(self._counts):
+            return Usage(nonzero(part_of(self._counts, output_bytes, self._counted_at)), measured=False)
+        if self._counts_final and self._counted_at == output_bytes:
             return Usage(self._counts)
-        return Usage(filled_up(self._counts, self.output_bytes), measured=False)
+        return Usage(filled_up(self._counts, output_bytes), measured=False)
 
     def _report(self, counts: Counts, *, final: bool) -> None:
         """The upstream said what was used so far."""
@@ -155,10 +166,13 @@ class EventReader:
         self.usage = Usage(counts)
 
     def _finish(self) -> None:
-        """The stream's own end. A report of no output at all beside relayed output is not believed."""
+        """The stream's own end. A report of no output at all beside relayed output is not believed; any other final one
+        is the whole account, whatever came after it."""
         self.done = True
         if self._counts is not None and self.output_bytes and not output_of(self._counts):
             self.usage, self._counts_final = None, False
+        elif self._counts_final:
+            self._counted_at = self.output_bytes
 
 
 def _died() -> ProviderError:

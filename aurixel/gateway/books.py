@@ -5,60 +5,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Final
 
 from aurixel.catalog import OUTPUT_SIDE, STAND_INS, Unpriced
 from aurixel.clock import Clock
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.offers import Offer
-from aurixel.ledger import Hold, Rule, Settlement
+from aurixel.ledger import MODALITY_OF, Hold, Matrix, Modality, Rules, Settlement
 from aurixel.plugin.contracts import StreamReader
 from aurixel.values import Nanos, Outcome, Usage
 
-# What shows that an answer was generated.
-_OUTPUT = (*OUTPUT_SIDE, "images", "characters", "audio_seconds")
+# What shows that an answer was generated; of an embedding it is the answer itself.
+_SHOWS_OUTPUT: Final[Mapping[Modality, tuple[str, ...]]] = {
+    "chat": OUTPUT_SIDE,
+    "image": (*OUTPUT_SIDE, "images"),
+    "audio": (*OUTPUT_SIDE, "characters", "audio_seconds"),
+    "embedding": (),
+}
+# What is not charged of a whole reply that did not reach the client. Characters to speak and seconds to hear are input.
+_OUTPUT: Final = frozenset((*OUTPUT_SIDE, "images"))
 
 
 class Books:
     """What is known of one request's consumption.
 
-    `upstream` is who was tried last ("" for nobody yet), `reader` the stream being relayed, `committed` whether the
-    client has had a byte, `answered` whether it has had its whole answer.
+    `upstream` is who was tried last ("" for nobody yet), `reader` the stream being relayed, `whole` what a whole reply
+    reported; `committed` whether the client has had a byte, `answered` whether it has had its whole answer, `delivered` how
+    many bytes of the stream's output it has had (handed to its connection, whatever that did with them), `left` whether it
+    has left and its upstream is read on without it. `underway`: the upstream tried last may have seen the request.
     """
 
     __slots__ = (
-        "_asked",
         "_clock",
         "_hold",
-        "_rule",
+        "_modality",
+        "_rules",
         "_surprised",
         "answered",
         "committed",
         "consumed",
+        "delivered",
+        "left",
         "offer",
         "reader",
         "settlement",
+        "underway",
         "upstream",
+        "whole",
     )
 
-    def __init__(
-        self, hold: Hold, offer: Offer, rule: Callable[[str], Rule], clock: Clock, surprised: Callable[[], None]
-    ) -> None:
-        """`rule` is the settlement matrix; `surprised` is called where the upstream reports usage that has no price."""
-        self._hold, self._rule, self._clock, self._surprised = hold, rule, clock, surprised
+    def __init__(self, hold: Hold, offer: Offer, matrix: Matrix, clock: Clock, surprised: Callable[[], None]) -> None:
+        """`matrix` is the settlement matrix in force; `surprised` is called where usage without a price is reported."""
+        self._hold, self._clock, self._surprised = hold, clock, surprised
+        self._modality = MODALITY_OF[offer.dialect.operation]
+        self._rules: Rules = matrix[self._modality]
         self.offer = offer
         self.upstream = ""
         self.reader: StreamReader | None = None
+        self.whole: Usage | None = None
         self.committed = False
         self.answered = False
-        self._asked = False
+        self.delivered = 0
+        self.left = False
+        self.underway = False
         self.consumed: Usage | None = None
         self.settlement: Settlement | None = None
 
+    def turns(self) -> None:
+        """Another upstream is tried: what the last one said does not count, and this one has not seen the request."""
+        self.reader = self.whole = None
+        self.underway = False
+
     def asked(self) -> None:
-        """From now on an upstream may have seen the request, and bill us for it."""
-        self._asked = True
+        """From now on the upstream may have seen the request, and bill us for it."""
+        self.underway = True
 
     async def __aenter__(self) -> Books:
         return self
@@ -67,18 +89,19 @@ class Books:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.settlement is None:
-            status = 200 if self.committed else error.status if isinstance(error, RequestError) else 0
-            await self.close(self._cell(error), status)
+            answered = error.status if isinstance(error, RequestError) and not self.left else 0
+            await self.close(self._cell(error), 200 if self.committed else answered)
 
-    async def close(self, cell: str, status: int, usage: Usage | None = None) -> Nanos:
-        """Settle by `cell` and return the cost. `usage` is a whole reply's; a stream's is asked of its reader."""
-        self.consumed = usage = usage or self._streamed()
-        if cell == "ok" and self.offer.request.output_limit != 0 and not any(map(usage.counts.get, _OUTPUT)):
+    async def close(self, cell: str, status: int) -> Nanos:
+        """Settle by `cell` and return the cost."""
+        seen = self.consumed = self._seen()
+        if cell == "ok" and not self._answers(seen):
             cell = "empty"
-        counts, cost = ({}, 0) if self._rule(cell) == "nothing" else self._priced(usage)
+        usage = self._charged(cell, seen)
+        counts, cost = self._priced(usage) if usage is not None else ({}, 0)
         self.settlement = Settlement(
             cell=cell,
-            measured=usage.measured or not counts,
+            measured=usage is None or usage.measured,
             upstream=self.upstream,
             status=status,
             done_ms=self._clock.wall_ms(),
@@ -86,7 +109,7 @@ class Books:
             cost=cost,
         )
         await self._hold.settle(self.settlement)
-        return self.settlement.cost
+        return cost
 
     def outcome(self) -> Outcome:
         """How it ended, for the policy checks."""
@@ -110,16 +133,37 @@ class Books:
                     counts[base] = counts.get(base, 0) + count
             return counts, price.charge(counts)
 
-    def _streamed(self) -> Usage:
-        if self.reader is None:
-            return Usage({"input": self.offer.input_tokens}, measured=False)
-        if self.reader.done and self.reader.usage is not None:
-            return self.reader.usage
-        return self.reader.estimate(self.offer.input_tokens)
+    def _seen(self) -> Usage:
+        """All that the upstream reported, or was seen to generate."""
+        if self.reader is not None:
+            return self.reader.estimate(self.offer.input_tokens)
+        return self.whole or Usage({"input": self.offer.input_tokens}, measured=False)
+
+    def _answers(self, usage: Usage) -> bool:
+        """Whether there is output in it, or should be none."""
+        shows = _SHOWS_OUTPUT[self._modality]
+        if not shows or self.offer.request.output_limit == 0:
+            return True
+        return any(count and name.partition(".")[0] in shows for name, count in usage.counts.items())
+
+    def _charged(self, cell: str, seen: Usage) -> Usage | None:
+        """What of it is charged; None for nothing."""
+        rule = self._rules[cell]
+        if rule == "nothing" or not self.underway:
+            return None
+        # What settles as `ok` goes out with its last byte.
+        if rule == "measured" or cell == "ok" or (seen.measured and rule == "measured_or_delivered"):
+            return seen
+        if self.reader is not None:
+            return self.reader.delivered(self.offer.input_tokens, self.delivered)
+        counts = {name: count for name, count in seen.counts.items() if name.partition(".")[0] not in _OUTPUT}
+        return Usage(counts, measured=seen.measured and len(counts) == len(seen.counts))
 
     def _cell(self, error: BaseException | None) -> str:
         if isinstance(error, ClientGone):
-            return "client_gone" if self._asked else "refused"
+            return "client_gone" if self.underway else "refused"
+        if self.left and not (isinstance(error, ProviderError) and (self.reader is None or not self.reader.started)):
+            return "client_gone"  # however the rest of it ended; but an upstream that said no has nothing to charge
         if isinstance(error, ProviderError):
             return failed_cell(error, committed=self.committed)
         return "died" if self.committed else "refused"

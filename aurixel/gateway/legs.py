@@ -1,11 +1,13 @@
 """Tries the legs of a plan until one answers; after the first byte to the client there is no other leg.
 
-It ends at once when the client leaves or the gateway stops, wherever it is waiting.
+It ends at once when the gateway stops, wherever it is waiting, and when the client leaves, unless the operator wants
+upstreams that are at work to be read to their end: then no other leg is tried, and a cap of seconds ends it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from aurixel.clock import Clock
@@ -25,10 +27,19 @@ _COMPLAIN_EVERY: Final = 60.0
 
 
 class Legs:
-    """The way out, and every request that is on it."""
+    """The way out, and every request that is on it. `drain_cap`: for how many seconds an upstream is read on once its
+    client has left; None: it is closed at once."""
 
-    def __init__(self, upstream: Upstream, metrics: RequestMetrics, observers: Observers, clock: Clock) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        metrics: RequestMetrics,
+        observers: Observers,
+        clock: Clock,
+        drain_cap: float | None = None,
+    ) -> None:
         self._upstream, self._metrics, self._observers, self._clock = upstream, metrics, observers, clock
+        self._drain_cap = drain_cap
         self._running: set[Interruptible] = set()
         self._ended = False
         self._complained: dict[str, float] = {}
@@ -52,37 +63,52 @@ class Legs:
             raise ClientGone
         if self._ended:
             raise _shutting_down()
+        books = delivery.books
         with Interruptible() as stop:
-            delivery.exchange.on_gone(lambda: stop.now(ClientGone()))
+
+            def read_on() -> bool:
+                if self._drain_cap is None or not books.underway:
+                    return False
+                books.left = True
+                stop.within(self._drain_cap, ClientGone())
+                return True
+
+            def left() -> None:
+                if not read_on():
+                    stop.now(ClientGone())
+
+            delivery.exchange.on_gone(left)
             self._running.add(stop)
             try:
                 for leg in legs[:-1]:
                     try:
-                        return await self._try(leg, delivery, output_limit)
+                        return await self._try(leg, delivery, output_limit, read_on)
                     except Refused:
                         raise
                     except ProviderError:
-                        if delivery.books.committed or delivery.books.settlement is not None:
+                        if books.committed or books.left or books.settlement is not None:
                             raise
-                await self._try(legs[-1], delivery, output_limit)
+                await self._try(legs[-1], delivery, output_limit, read_on)
             finally:
                 self._running.discard(stop)
                 delivery.exchange.on_gone(None)
 
-    async def _try(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> None:
+    async def _try(self, leg: Leg, delivery: Delivery, output_limit: int | None, read_on: Callable[[], bool]) -> None:
         block, books, began, status, code = leg.upstream, delivery.books, self._clock.boot(), 0, "cancelled"
-        books.reader = None
+        books.turns()
         try:
             outgoing = self._prepare(leg, delivery, output_limit)
             books.upstream = block.name
             async with block.open(outgoing, self._upstream, books.asked) as reply:
                 status = reply.status
-                await delivery.relay(reply, block)
+                await delivery.relay(reply, block, read_on)
             code = ""
         except RequestError as error:
             code = error.code
             if code == "upstream_credentials":
                 self._complain(block.name, status)
+            raise
+        except ClientGone:
             raise
         except Exception:
             code = "bug"

@@ -8,7 +8,7 @@ caller's own dialect. Nothing here knows a vendor, a wire format or an HTTP serv
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 
@@ -24,7 +24,7 @@ from aurixel.gateway.policy import Policy
 from aurixel.gateway.relay import Delivery, reply_headers
 from aurixel.gateway.routing import Routing
 from aurixel.gateway.timing import Timing
-from aurixel.ledger import Ledger, Rule
+from aurixel.ledger import Ledger, Matrix
 from aurixel.metrics import RequestMetrics
 from aurixel.plugin.contracts import Dialect, ErrorReply
 from aurixel.registry import Observers
@@ -48,7 +48,7 @@ class Course(msgspec.Struct):
 
 
 class Pipeline:
-    """The stages, wired. `rule` is the settlement matrix; `reply_limit` bounds a whole (not streamed) reply, in bytes."""
+    """The stages, wired. `matrix` is the settlement matrix; `reply_limit` bounds a whole (not streamed) reply, in bytes."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Pipeline:
         offers: Offers,
         policy: Policy,
         ledger: Ledger,
-        rule: Callable[[str], Rule],
+        matrix: Matrix,
         routing: Routing,
         legs: Legs,
         metrics: RequestMetrics,
@@ -67,7 +67,7 @@ class Pipeline:
         reply_limit: int,
     ) -> None:
         self._auth, self._dialects, self._offers, self._policy = auth, dialects, offers, policy
-        self._ledger, self._rule, self._routing, self._legs = ledger, rule, routing, legs
+        self._ledger, self._matrix, self._routing, self._legs = ledger, matrix, routing, legs
         self._metrics, self._observers, self._clock, self._reply_limit = metrics, observers, clock, reply_limit
 
     def admit(self, route: str, head: RequestHead) -> Ticket | Awaitable[Ticket]:
@@ -118,7 +118,7 @@ class Pipeline:
             mark("policy")
             async with self._ledger.hold(offer.intent(), offer.bound.want, offer.bound.least) as hold:
                 mark("hold")
-                async with Books(hold, offer, self._rule, self._clock, self._metrics.surprised) as books:
+                async with Books(hold, offer, self._matrix, self._clock, self._metrics.surprised) as books:
                     course.books, permit.outcome = books, books.outcome
                     legs = self._routing.plan(offer.model, dialect)
                     delivery = Delivery(

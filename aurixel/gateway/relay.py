@@ -1,7 +1,8 @@
 """Carries one upstream's answer to the client and settles it before the last byte; it never switches after the first.
 
 Everything that goes wrong is raised: before the first byte to the client another leg may be tried, after it the client
-gets the family's own error event (`faults`), never a clean end.
+gets the family's own error event (`faults`), never a clean end. An answer whose client has left is read on without it, if
+the operator wants that.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Final
 import msgspec
 
 from aurixel.dialects.depth import too_deep
-from aurixel.errors import ProviderError, RequestError
+from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.books import Books
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.routing import UpstreamBlock
 from aurixel.gateway.timing import Timing
-from aurixel.plugin.contracts import UpstreamReply
+from aurixel.plugin.contracts import StreamReader, UpstreamReply
 from aurixel.registry import bounded
 from aurixel.values import Nanos, format_usd
 
@@ -50,13 +51,16 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     reply_limit: int
     answered: Callable[[], object]
 
-    async def relay(self, reply: UpstreamReply, upstream: UpstreamBlock) -> None:
-        """Relay a reply of any status; returns when the client has its answer."""
+    async def relay(self, reply: UpstreamReply, upstream: UpstreamBlock, read_on: Callable[[], bool]) -> None:
+        """Relay a reply of any status; returns when the client has its answer.
+
+        `read_on`, asked once the client has left, says whether the reply is to be read to its end all the same.
+        """
         self.timing.mark("upstream")
         if not 200 <= reply.status < 300:
             raise await _refusal(reply, upstream)
         if self.books.offer.request.stream:
-            await self._stream(reply)
+            await self._stream(reply, read_on)
         else:
             await self._whole(reply)
 
@@ -64,15 +68,17 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         offer, exchange = self.books.offer, self.exchange
         _expect(reply.headers, "application/json")
         body = await reply.read(self.reply_limit)
-        usage = offer.dialect.reply_reader(offer.request, offer.input_tokens).read(body)
-        cost = await self.books.close("ok", reply.status, usage)
+        self.books.whole = offer.dialect.reply_reader(offer.request, offer.input_tokens).read(body)
+        if exchange.gone:
+            raise ClientGone
+        cost = await self.books.close("ok", reply.status)
         kind = ("content-type", "application/json")
         length = ("content-length", str(len(body)))
         exchange.start(reply.status, (kind, length, *self.headers, *reply_headers(self.timing, cost)))
         await exchange.write(body)
         self._finish()
 
-    async def _stream(self, reply: UpstreamReply) -> None:
+    async def _stream(self, reply: UpstreamReply, read_on: Callable[[], bool]) -> None:
         _expect(reply.headers, "text/event-stream")
         offer, exchange, books = self.books.offer, self.exchange, self.books
         books.reader = reader = offer.dialect.stream_reader(offer.request)
@@ -81,24 +87,36 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
             async for chunk in chunks:
                 out = reader.feed(chunk)
                 if reader.done:
-                    await books.close("ok", reply.status)
+                    await self._ends(reply)
                 if out:
                     self._begin()
                     await exchange.write(out)
+                    books.delivered = reader.output_bytes
                 if reader.done:
                     break
             else:
                 out = reader.close()
-                await books.close("ok", reply.status)
+                await self._ends(reply)
                 self._begin()
                 await exchange.write(out)
         except ProviderError:
-            if reader.pending_out:
+            if reader.pending_out and not books.left:
                 self._begin()
                 await exchange.write(reader.pending_out)
+                books.delivered = reader.output_bytes
+            raise
+        except ClientGone:
+            if books.settlement is None and not reader.done and read_on():
+                await _read_to_its_end(chunks, reader)
             raise
         self._finish()
         await _to_the_end(chunks)
+
+    async def _ends(self, reply: UpstreamReply) -> None:
+        """The stream is whole, and what is left of it goes out next."""
+        if self.exchange.gone:
+            raise ClientGone
+        await self.books.close("ok", reply.status)
 
     def _finish(self) -> None:
         self.exchange.finish()
@@ -108,11 +126,22 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     def _begin(self) -> None:
         if self.books.committed:
             return
+        if self.exchange.gone:
+            raise ClientGone
         self.books.committed = True
         self.timing.mark("first_byte")
         kind = ("content-type", "text/event-stream; charset=utf-8")
         fresh = ("cache-control", "no-cache")
         self.exchange.start(200, (kind, fresh, *self.headers, *reply_headers(self.timing, None)))
+
+
+async def _read_to_its_end(chunks: AsyncIterator[bytes], reader: StreamReader) -> None:
+    """Read what nobody waits for any more, to hear what the upstream says of its usage."""
+    async for chunk in chunks:
+        reader.feed(chunk)
+        if reader.done:
+            return
+    reader.close()
 
 
 async def _to_the_end(chunks: AsyncIterator[bytes]) -> None:

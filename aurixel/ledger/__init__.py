@@ -10,12 +10,21 @@ from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, NoMe
 from aurixel.ledger.holds import Hold
 from aurixel.ledger.movements import MovementError, Movements, Refused
 from aurixel.ledger.node import Ledger
-from aurixel.ledger.settlement import MATRIX, Rule, charge_rule, check_overrides
+from aurixel.ledger.settlement import (
+    MATRIX,
+    MODALITY_OF,
+    Matrix,
+    Modality,
+    Rules,
+    matrix_in_force,
+    overridden,
+)
 from aurixel.ledger.slots import slot_folder, slots_beyond
 from aurixel.ledger.verify import Fault, Report, verify
 
 __all__ = [
     "MATRIX",
+    "MODALITY_OF",
     "AbandonRefused",
     "Fault",
     "Hold",
@@ -23,18 +32,20 @@ __all__ = [
     "Ledger",
     "LedgerMetrics",
     "LedgerSettings",
+    "Matrix",
+    "Modality",
     "MovementError",
     "Movements",
     "NoMetrics",
     "Refused",
     "Report",
-    "Rule",
+    "Rules",
     "Settlement",
     "Totals",
     "abandon",
-    "charge_rule",
-    "check_overrides",
     "left_behind",
+    "matrix_in_force",
+    "overridden",
     "slot_folder",
     "slots_beyond",
     "verify",

@@ -176,7 +176,16 @@ class StreamReader(Protocol):
         """The upstream ended cleanly: the last bytes to hand on. `ProviderError("upstream_died")` if it ended too early."""
 
     def estimate(self, input_tokens: int) -> Usage:
-        """The usage of what was handed on: the upstream's numbers as far as they came, the rest from `output_bytes`."""
+        """The usage of all that came: the upstream's numbers as far as they came, the rest from `output_bytes`.
+
+        `measured` only where the numbers are the upstream's own, whole.
+        """
+
+    def delivered(self, input_tokens: int, output_bytes: int) -> Usage:
+        """The usage of the input and of the first `output_bytes` of the output: what a client had that left, or was left,
+        in the middle. The upstream's numbers where they cover no more than that, else the part of each output class in
+        proportion. With all of `output_bytes` it is `estimate`.
+        """
 
 
 class Dialect(Protocol):
