@@ -415,7 +415,7 @@ async def test_a_slow_store_is_posted_to_though_no_call_is_fast(memory: MemorySt
 async def test_a_rich_accounts_lease_is_filled_up_as_usage_is_posted(memory: MemoryStore, tmp_path: Path) -> None:
     await fund(memory, "a", 20_000)
     asked: list[str] = []
-    store, _ = flaky(memory, lambda name: asked.append(name))  # type: ignore[func-returns-value]
+    store, _ = flaky(memory, asked.append)  # type: ignore[func-returns-value]
     node = ledger(store, tmp_path, lease_target=1000)
     await node.start()
     for turn in range(20):
