@@ -176,7 +176,14 @@ class App:
             raise ConfigError(fault, place=place, mend=mend, code="journal_unusable") from error
         defer(ledger.stop)
         MoneyGauges(metrics, ledger.totals)
-        keys = KeyCache(self.store, settings.security.secret, clock, limits_parser(enforcing))
+        keys = KeyCache(
+            self.store,
+            settings.security.secret,
+            clock,
+            limits_parser(enforcing),
+            believe_for=settings.outage.believe_keys_for,
+        )
+        defer(keys.close)
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
@@ -249,7 +256,7 @@ class App:
         return checks
 
     def _ledger_settings(self) -> LedgerSettings:
-        section = self.settings.ledger
+        section, outage = self.settings.ledger, self.settings.outage
         timing, slot = section.timing, self.seat.slot if self.seat is not None else 0
         workers = self.settings.server.workers if self.seat is not None else 1
         return LedgerSettings(
@@ -264,6 +271,8 @@ class App:
             dead_after=timing.dead_after,
             reclaim_after=timing.reclaim_after,
             sweep_every=timing.sweep,
+            outage_for=outage.admit_for,
+            unposted_limit=outage.unposted_limit,
             stop_within=10.0,
         )
 
@@ -318,6 +327,8 @@ class App:
             try:
                 await self.catalogue.refresh()
                 broken = ""
+            except StoreUnavailable:
+                pass  # the ledger says so
             except AurixelError as error:
                 if type(error).__name__ != broken:
                     broken = type(error).__name__
@@ -329,7 +340,7 @@ class App:
                 sums = await add_up(self.store)
                 metrics.read(sums.available, sums.leased, sums.drift)
             except StoreUnavailable:
-                pass  # the ledger says so already
+                pass  # the ledger says so
             await asyncio.sleep(_AUDIT)
 
     # --- tasks ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 A key is `ax-<id>-<secret><checksum>`: 12 of [a-z0-9] that are public, 32 of base62 that are not, and 6 that spot a typing
 error without a look-up. The store sees ids and keyed hashes only. What the store says of a key is believed for at most
-`KeyCache.ttl` seconds (never above 2), counted from before it was asked: that is how long a revocation can take.
+`KeyCache.ttl` seconds (never above 2), counted from before it was asked: that is how long a revocation can take while the
+store answers. Where it does not, or not soon, a key that it has vouched for is believed for `believe_for` seconds more,
+never beyond its expiry: requests neither fail nor wait for a store that is away.
 
 A wrong secret, an id that never was and a revoked key run the same steps, and until the secret has been proved they get
 the same answer. Nothing here writes.
@@ -18,13 +20,14 @@ import secrets
 import string
 import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from aurixel.clock import Clock
-from aurixel.errors import ClientError, PolicyError
+from aurixel.errors import ClientError, PolicyError, StoreUnavailable
 from aurixel.storage import KeyDoc, Profile, Store
 from aurixel.values import Principal, Secret
 
@@ -39,6 +42,9 @@ _FORMAT: Final = re.compile(rf"ax-([a-z0-9]{{{ID_LENGTH}}})-([0-9A-Za-z]{{{SECRE
 _NO_HASH: Final = bytes(32)
 # The longest a revocation may take (docs/configuration.md).
 MAX_TTL: Final = 2.0
+# How long a caller waits for news of a key that was good, in seconds, and how long any look-up may take.
+SOON: Final = 0.25
+LOOK_UP_WITHIN: Final = 5.0
 
 # The limits of a stored key (name -> JSON value) as the enabled checks parsed them; raises for one that nobody enforces.
 ParseLimits: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -84,11 +90,13 @@ def _checksum(stem: str) -> str:
 class _Entry(msgspec.Struct, frozen=True):
     """What the store said of an id: the hash to compare with, then either a principal or the refusal that follows.
 
-    `until` by `Clock.boot()`. An id that is not there has `_NO_HASH`, which nothing hashes to.
+    It holds until `until`, or until `doubtful` where the store does not say otherwise; by `Clock.boot()`. An id that is not
+    there has `_NO_HASH`, which nothing hashes to.
     """
 
     hash: bytes
     until: float
+    doubtful: float
     principal: Principal | None = None
     code: str = "invalid_key"
 
@@ -99,6 +107,16 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "key_expired": "This API key has expired.",
     "account_suspended": "The account of this API key is suspended or closed.",
 }
+
+
+class _Flight:
+    """One question to the store. `wanted`: how many still want the answer; nobody leaves one that is asked to renew a key."""
+
+    __slots__ = ("began", "task", "wanted")
+
+    def __init__(self, task: asyncio.Task[_Entry], began: float) -> None:
+        self.task, self.began = task, began
+        self.wanted = 0
 
 
 class KeyCache:
@@ -116,18 +134,21 @@ class KeyCache:
         parse_limits: ParseLimits,
         *,
         ttl: float = 1.5,
+        believe_for: float = 0.0,
         max_entries: int = 10_000,
     ) -> None:
         if not 0 < ttl <= MAX_TTL:
             raise ValueError(f"a key is believed for at most {MAX_TTL} s")
         self.ttl = ttl
+        self._believe_for = max(ttl, believe_for)
         self._store, self._clock, self._parse_limits = store, clock, parse_limits
         self._boot = clock.boot
         self._secret = secret
         self._good: dict[str, _Entry] = {}
         self._bad: dict[str, _Entry] = {}
         self._max = max_entries
-        self._flights: dict[str, asyncio.Future[_Entry]] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._late: set[str] = set()  # good keys of which the store had no news in time when it was last asked
         # Tokens whose secret was proved, by a hash that only this process can make: a twentieth of the proof's cost.
         self._salt = os.urandom(32)
         self._proved: dict[bytes, str] = {}
@@ -143,13 +164,20 @@ class KeyCache:
             raise ClientError("invalid_key", _REFUSALS["invalid_key"])
         public, secret = parsed
         entry = self._good.get(public) or self._bad.get(public)
-        if entry is None or entry.until < self._boot():
+        if entry is None:
             return None
-        principal = _judge(entry, hash_secret(self._secret, public, secret))
-        if len(self._proved) >= self._max:
-            self._proved.clear()
-        self._proved[mark] = public
-        return principal
+        digest = hash_secret(self._secret, public, secret)
+        now = self._boot()
+        if entry.until >= now:
+            principal = _judge(entry, digest)
+            if len(self._proved) >= self._max:
+                self._proved.clear()
+            self._proved[mark] = public
+            return principal
+        if public not in self._late or not _vouched(entry, digest, now):
+            return None
+        self._fly(public).wanted += 1
+        return entry.principal
 
     async def resolve(self, token: str) -> Principal:
         """The caller, asking the store where needed. `ClientError`, or `StoreUnavailable` if the store gives no answer.
@@ -162,63 +190,105 @@ class KeyCache:
         public, secret = parsed
         digest = hash_secret(self._secret, public, secret)
         entry = self._good.get(public) or self._bad.get(public)
-        if entry is None or entry.until < self._boot():
-            entry = await self._ask(public)
-        return _judge(entry, digest)
+        now = self._boot()
+        if entry is not None and entry.until >= now:
+            return _judge(entry, digest)
+        if entry is not None and _vouched(entry, digest, now):
+            answer = await self._news(public)
+            return _judge(entry if answer is None else answer, digest)
+        return _judge(await self._answer(public), digest)
 
     def forget(self, id: str) -> None:
         """Believe nothing about this key any more."""
         self._good.pop(id, None)
         self._bad.pop(id, None)
+        self._late.discard(id)
 
-    async def _ask(self, id: str) -> _Entry:
-        """One question to the store per id at a time; a caller that leaves hands the asking to the next."""
-        while (flight := self._flights.get(id)) is not None:
-            await asyncio.wait((flight,))  # the store's own deadline ends it
-            if not flight.cancelled():
-                return flight.result()
-        flight = self._flights[id] = asyncio.get_running_loop().create_future()
-        try:
-            entry = await self._read(id)
-        except asyncio.CancelledError:
-            flight.cancel()
-            raise
-        except Exception as error:
-            flight.set_exception(error)
-            flight.exception()  # seen: there may be nobody else waiting
-            raise
-        else:
-            flight.set_result(entry)
-            self._keep(id, entry)
-            return entry
-        finally:
-            if not flight.done():
-                flight.cancel()
+    async def close(self) -> None:
+        """Ask nothing more."""
+        tasks = [flight.task for flight in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _fly(self, id: str) -> _Flight:
+        """The question to the store about this id: one at a time."""
+        flight = self._flights.get(id)
+        if flight is None:
+            task = asyncio.create_task(self._read(id), name="key")  # noqa: TID251 - `close` ends it
+            flight = self._flights[id] = _Flight(task, self._boot())
+            task.add_done_callback(partial(self._landed, id, flight))
+        return flight
+
+    def _landed(self, id: str, flight: _Flight, task: asyncio.Task[_Entry]) -> None:
+        if self._flights.get(id) is flight:
             del self._flights[id]
+        if task.cancelled():
+            return
+        error = task.exception()  # seen: there may be nobody waiting
+        if error is None:
+            late = id in self._late and self._boot() - flight.began > SOON
+            self._keep(id, task.result())
+            if late and id in self._good:
+                self._late.add(id)
+        elif not isinstance(error, StoreUnavailable):
+            self._late.discard(id)  # a bug: the next caller asks for itself, and meets it
+
+    async def _answer(self, id: str) -> _Entry:
+        """What the store says; nobody asks any more once every caller has left."""
+        flight = self._fly(id)
+        flight.wanted += 1
+        try:
+            await asyncio.wait((flight.task,))
+        finally:
+            flight.wanted -= 1
+            if not flight.wanted and not flight.task.done():
+                del self._flights[id]
+                flight.task.cancel()
+        if flight.task.cancelled():
+            raise StoreUnavailable("the gateway asks nothing more")
+        return flight.task.result()
+
+    async def _news(self, id: str) -> _Entry | None:
+        """What the store says of a key that was good, None if it does not say so soon; what comes later is kept."""
+        flight = self._fly(id)
+        flight.wanted += 1
+        await asyncio.wait((flight.task,), timeout=SOON)
+        if flight.task.done() and not flight.task.cancelled() and not isinstance(flight.task.exception(), StoreUnavailable):
+            return flight.task.result()
+        if id in self._good:
+            self._late.add(id)
+        return None
 
     async def _read(self, id: str) -> _Entry:
-        asked = self._clock.boot()
-        until = asked + self.ttl
-        key = await self._store.key_read(id)
-        profile = await self._store.profile_read(key.account if key is not None else "")  # the same steps for an unknown id
+        asked = self._boot()
+        until, doubtful = asked + self.ttl, asked + self._believe_for
+        try:
+            async with asyncio.timeout(LOOK_UP_WITHIN):
+                key = await self._store.key_read(id)
+                # The same steps for an unknown id.
+                profile = await self._store.profile_read(key.account if key is not None else "")
+        except TimeoutError as error:
+            raise StoreUnavailable("no answer about a key in time") from error
         if key is None:
-            return _Entry(_NO_HASH, until)
+            return _Entry(_NO_HASH, until, until)
         code = _refusal(key, profile, self._clock.wall_ms())
         if code is not None:
-            return _Entry(key.hash, until, None, code)
+            return _Entry(key.hash, until, until, None, code)
         try:
             limits = self._parse_limits(key.limits) if key.limits else {}
         except (LookupError, ValueError):
-            return _Entry(key.hash, until, None, "policy_unavailable")
+            return _Entry(key.hash, until, until, None, "policy_unavailable")
         if key.expires_ms is not None:
-            until = min(until, asked + (key.expires_ms - self._clock.wall_ms()) / 1000)
-        return _Entry(key.hash, until, Principal(key.account, key.id, limits))
+            expiry = asked + (key.expires_ms - self._clock.wall_ms()) / 1000
+            until, doubtful = min(until, expiry), min(doubtful, expiry)
+        return _Entry(key.hash, until, doubtful, Principal(key.account, key.id, limits))
 
     def _keep(self, id: str, entry: _Entry) -> None:
         self.forget(id)
         room = self._good if entry.principal is not None else self._bad
         if len(room) >= self._max:
-            del room[next(iter(room))]  # the oldest answer
+            self.forget(next(iter(room)))  # the oldest answer
         room[id] = entry
 
 
@@ -230,6 +300,11 @@ def _refusal(key: KeyDoc, profile: Profile | None, now_ms: int) -> str | None:
     if profile is None or profile.status != "active":
         return "account_suspended"
     return None
+
+
+def _vouched(entry: _Entry, digest: bytes, now: float) -> bool:
+    """Whether this was a good key with this secret, lately enough to be believed while the store is away."""
+    return entry.principal is not None and now < entry.doubtful and hmac.compare_digest(entry.hash, digest)
 
 
 def _judge(entry: _Entry, digest: bytes) -> Principal:

@@ -179,6 +179,14 @@ class LedgerSection(Section):
     settlement: dict[str, Any] = {}
 
 
+class OutageSection(Section):
+    """`[outage]`: how long and how far requests go on while the store gives no answer; seconds, and an amount of USD."""
+
+    admit_for: Annotated[float, Field(ge=15, le=75)] = 75.0
+    believe_keys_for: Annotated[float, Field(ge=0, le=75)] = 75.0
+    unposted_limit: Usd = 100_000_000_000
+
+
 class PluginsSection(Section):
     """`[plugins]`: only what is named is loaded."""
 
@@ -250,6 +258,7 @@ class Settings(BaseSettings):
     store: StoreSection = StoreSection()
     catalogue: CatalogueSection = CatalogueSection()
     ledger: LedgerSection = LedgerSection()
+    outage: OutageSection = OutageSection()
     plugins: PluginsSection = PluginsSection()
     policy: Annotated[dict[str, PolicyBlock], BeforeValidator(_named)] = {}
     upstreams: Annotated[dict[str, UpstreamBlock], BeforeValidator(_named)] = {}

@@ -23,7 +23,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `journal`: a directory of this process alone; it begins a new segment after `segment` bytes. `adopted` are those of
     workers that are no longer configured, which this node replays at start as well, and locks meanwhile. `lease_target`:
     what a rich account draws at once; an account whose `available` is less than `rich` times what a request asks for gets
-    leases sized to the request.
+    leases sized to the request. While the store is silent, new requests are admitted for `outage_for` at most (never beyond
+    `admit_within`), and only while less than `unposted_limit` of settled usage waits to be posted.
     """
 
     journal: Path
@@ -40,6 +41,8 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     recall_look: float = 0.1
     beat_every: float = 5.0
     admit_within: float = 75.0
+    outage_for: float = 75.0
+    unposted_limit: Nanos = 100 * NANOS_PER_USD
     dead_after: float = 120.0
     reclaim_after: float = 60.0
     sweep_every: float = 60.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Final
+from typing import Final, Literal
 
 from aurixel.errors import ClientError, CreditError, GatewayError, JournalError, StoreUnavailable
 from aurixel.ledger.contracts import Intent, Settlement, patience
@@ -18,6 +18,11 @@ from aurixel.ledger.settlement import MATRIX
 from aurixel.values import MAX_NANOS, Nanos
 
 RETRY_AFTER_S: Final = 1.0
+_REFUSALS: Final = {
+    "stopping": ("shutting_down", "The gateway takes no new requests now. Try again."),
+    "store": ("store_unavailable", "The store of credit does not answer. Try again."),
+    "journal": ("journal_unavailable", "The gateway cannot keep its books now. Try again."),
+}
 
 
 class Hold:
@@ -90,8 +95,8 @@ class HoldContext:
 
     async def __aenter__(self) -> Hold:
         books = self._books
-        if not books.admitting or books.unwritten:
-            self._refuse_all()
+        if (why := books.refusing()) is not None:
+            raise self._refused(why)
         tab = books.tabs.get(self._intent.account)
         want = self._want
         if tab is None or not tab.usable or tab.free < want:
@@ -100,12 +105,9 @@ class HoldContext:
             try:
                 want = await _Admission(books, tab, want, self._least).run()
             except StoreUnavailable as error:
-                books.metrics.refused("store")
-                raise GatewayError(
-                    "store_unavailable", "The store of credit does not answer. Try again.", retry_after=RETRY_AFTER_S
-                ) from error
+                raise self._refused("store") from error
             except _NotAdmitting:
-                self._refuse_all()
+                raise self._refused(books.refusing() or "stopping") from None
             finally:
                 tab.entering -= 1
         # From here to the end nothing waits: cover was seen and is taken in one step.
@@ -116,7 +118,8 @@ class HoldContext:
         try:
             books.journal.append(self._intent)
         except JournalError as error:
-            raise self._no_journal(error) from error
+            books.complain(error)
+            raise self._refused("journal") from error
         books.live[request_id] = self._intent
         tab.held += want
         tab.open += 1
@@ -127,7 +130,8 @@ class HoldContext:
                 await books.journal.sync()
             except JournalError as error:
                 hold.release()
-                raise self._no_journal(error) from error
+                books.complain(error)
+                raise self._refused("journal") from error
             except BaseException:
                 hold.release()
                 raise
@@ -139,20 +143,9 @@ class HoldContext:
         if self._hold is not None and not self._hold.settled:
             self._hold.release()
 
-    def _refuse_all(self) -> None:
-        books = self._books
-        if books.admitting:
-            raise self._no_journal(None)
-        books.metrics.refused("stopping")
-        raise GatewayError("shutting_down", "The gateway takes no new requests now. Try again.", retry_after=RETRY_AFTER_S)
-
-    def _no_journal(self, error: JournalError | None) -> GatewayError:
-        self._books.metrics.refused("journal")
-        if error is not None:
-            self._books.complain(error)
-        return GatewayError(
-            "journal_unavailable", "The gateway cannot keep its books now. Try again.", retry_after=RETRY_AFTER_S
-        )
+    def _refused(self, why: Literal["stopping", "store", "journal"]) -> GatewayError:
+        self._books.metrics.refused(why)
+        return GatewayError(*_REFUSALS[why], retry_after=RETRY_AFTER_S)
 
 
 class _NotAdmitting(Exception):

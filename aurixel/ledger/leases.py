@@ -49,6 +49,8 @@ class Books:
         self.recalling: dict[Tab, None] = {}
         self.recall = asyncio.Event()
         self.s = 0
+        self.unposted: Nanos = 0  # settled and not yet in the store, over all accounts
+        self.no_journal = False  # at the last look it was gone from its place, or took no line
         self.admit_until = float("-inf")
         self.stopping = False  # no new holds; what runs may settle
         self.dead = asyncio.Event()  # this incarnation will never be believed again
@@ -62,6 +64,17 @@ class Books:
     def admitting(self) -> bool:
         """Whether a new hold may be given now."""
         return not self.stopping and self.clock.boot() < self.admit_until
+
+    def refusing(self) -> Literal["stopping", "store", "journal"] | None:
+        """Why no new hold may be given now, whatever the account has; None if one may.
+
+        A journal that is gone from its place would not be found by the next start: what it holds ends, nothing begins.
+        """
+        if self.stopping:
+            return "stopping"
+        if self.clock.boot() >= self.admit_until or self.unposted >= self.settings.unposted_limit:
+            return "store"
+        return "journal" if self.unwritten or self.no_journal else None
 
     def tab(self, account: str) -> Tab:
         """The account's tab, a new one if there is none."""
@@ -88,8 +101,9 @@ class Books:
             self.die("its journal failed")
 
     def look_at_journal(self) -> None:
-        """Complain of a journal that is gone from its place; say when a complaint is over."""
+        """Complain of a journal that is gone from its place, and begin nothing until it is back; say when that is over."""
         fault = self.journal.fault()
+        self.no_journal = fault is not None
         if fault is not None:
             self.complain(fault)
         elif self._ill and not self.unwritten and not self.undone and not self.overdue:
@@ -113,6 +127,7 @@ class Books:
     def settled(self, tab: Tab, intent: Intent, settlement: Settlement) -> None:
         """A request has ended: journal it, and leave it for the next frame."""
         tab.unposted += settlement.cost
+        self.unposted += settlement.cost
         self.dirty[tab] = None
         try:
             self.journal.append(Settled(intent.request_id, settlement))
@@ -343,6 +358,7 @@ class Tab:
         assert frame is not None
         self.frame = None
         self.unposted -= frame.cost
+        self._books.unposted -= frame.cost
         self._books.metrics.posted(len(frame.items), self.sent_written_off)
         try:
             self._books.journal.append(Done(frame.s))

@@ -28,7 +28,7 @@ async def beat(books: Books) -> None:
     async with patience(books.settings.store_patience):
         beaten = await books.store.node_beat(books.inc, "")
     if beaten:
-        books.admit_until = sent + books.settings.admit_within
+        books.admit_until = sent + min(books.settings.admit_within, books.settings.outage_for)
     else:
         books.die("its beat was refused")
 

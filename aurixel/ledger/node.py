@@ -58,7 +58,7 @@ class Ledger:
         self._books: Books | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._supervisor: asyncio.Task[None] | None = None
-        self._silent = False
+        self._silent: set[str] = set()  # the steps that the store must answer again before it counts as back
         self._posting = asyncio.Lock()
 
     @property
@@ -74,10 +74,10 @@ class Ledger:
     @property
     def missing(self) -> str | None:
         """Why a new request would be refused now (`/readyz`), None if it would not be."""
-        books = self._books
-        if books is None or not books.admitting:
-            return "gives no holds"
-        return "no journal" if books.unwritten or books.journal.fault() is not None else None
+        why = self._books.refusing() if self._books is not None else "stopping"
+        if why in ("stopping", "store"):
+            return "gives no holds" if why == "stopping" else "the store was silent for too long"
+        return "no journal" if why == "journal" or self._open_books().journal.fault() is not None else None
 
     def hold(self, intent: Intent, want: Nanos, least: Nanos) -> AbstractAsyncContextManager[Hold]:
         """Promise between `least` and `want` nano-dollars to a request, as much as the account covers.
@@ -294,11 +294,9 @@ class Ledger:
                 await asyncio.sleep(seconds)
                 try:
                     await step()
-                    if name == "beat" and self._silent:  # the one step that always asks the store
-                        self._silent = False
-                        log.warning("the store answers again")
+                    self._answered(name)
                 except StoreUnavailable:
-                    self._unanswered()
+                    self._unanswered(name)
                 except JournalError as error:
                     books.complain(error)
 
@@ -320,11 +318,18 @@ class Ledger:
         tasks, self._tasks = self._tasks, []
         await _cancel(tasks)
 
-    def _unanswered(self) -> None:
+    def _unanswered(self, step: str = "beat") -> None:
+        """Said once: it ends when the store has taken a beat and what there was to post."""
         self._metrics.store_silent()
         if not self._silent:
-            self._silent = True
             log.warning("the store does not answer")
+        self._silent.add(step if step == "post" else "beat")
+
+    def _answered(self, step: str) -> None:
+        if step in self._silent:
+            self._silent.discard(step)
+            if not self._silent:
+                log.warning("the store answers again")
 
     def _open_books(self) -> Books:
         if self._books is None:

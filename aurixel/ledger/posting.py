@@ -2,6 +2,8 @@
 
 It promises the order of docs/ledger.md section 4 (frame on disk, records, rollups, post, `done`), one frame at a time per
 account, and that a frame which is journaled never changes; only the split of its cost is chosen anew at each sending.
+Each call may take as long as the store's patience: a slow store is posted to slowly, never in vain. What was posted is
+drawn anew for a rich account, so that its next requests need not wait for that.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ BATCH_ACCOUNTS: Final = 500
 BATCH_RECORDS: Final = 1000
 # How often a frame is split anew within a round, before it waits for the next.
 RESENDS: Final = 4
+# `Store.post` asks the store this often: for records, rollups and posts.
+POST_CALLS: Final = 3
 
 
 async def post_round(books: Books) -> None:
@@ -32,9 +36,11 @@ async def post_round(books: Books) -> None:
         for batch in _batches(waiting):
             async with _locked(books, batch):
                 await _post(books, batch)
+                for tab in batch:
+                    await _refill(books, tab)
             for tab in batch:
                 if tab.exact and tab.at_rest and tab.usable:
-                    async with _locked(books, (tab,)):
+                    async with _locked(books, (tab,)), patience(books.settings.store_patience):
                         await tab.go_home()
         # More than a frame has gathered: go on, or a busy account would be posted ever later.
         waiting = [tab for tab in waiting if len(tab.pending) >= FRAME_MAX and tab.frame is None]
@@ -55,22 +61,23 @@ def _batches(tabs: Iterable[Tab]) -> list[list[Tab]]:
 
 @asynccontextmanager
 async def _locked(books: Books, tabs: Sequence[Tab]) -> AsyncGenerator[None]:
-    """Alone with these accounts, and not for longer than the store may take. Nobody else holds more than one lock."""
+    """Alone with these accounts; waits no longer for that than the store may take. Nobody else holds more than one lock."""
     taken: list[Tab] = []
-    async with patience(books.settings.store_patience):
-        try:
+    try:
+        async with patience(books.settings.store_patience):
             for tab in tabs:
                 await tab.lock.acquire()
                 taken.append(tab)
-            yield
-        finally:
-            for tab in taken:
-                tab.lock.release()
+        yield
+    finally:
+        for tab in taken:
+            tab.lock.release()
 
 
 async def _post(books: Books, tabs: Sequence[Tab]) -> None:
     for tab in tabs:
-        await tab.resolve()
+        async with patience(books.settings.store_patience):
+            await tab.resolve()
     await _look(books, [tab for tab in tabs if not tab.known])
     if books.dead.is_set():
         return  # what is left is a replay's
@@ -105,11 +112,21 @@ async def _send(books: Books, frames: Sequence[tuple[Tab, Frame]]) -> None:
             posts.append(post)
             tab.sent_written_off = post.written_off
         tab.known = False
-    await books.store.post(records, rollups, posts)
+    async with patience(POST_CALLS * books.settings.store_patience):
+        await books.store.post(records, rollups, posts)
     for tab, frame in frames:
         tab.stored = True
         if frame.prev is None:
             tab.close_frame()
+
+
+async def _refill(books: Books, tab: Tab) -> None:
+    """Draw for what comes next, where the lease of a rich account runs low."""
+    target = books.settings.lease_target
+    low = tab.known and tab.usable and not tab.exact and tab.free < target // 2
+    if low and not books.stopping and tab.state == "open" and tab.available >= target * books.settings.rich:
+        async with patience(books.settings.store_patience):
+            await tab.draw(target - max(tab.free, 0))
 
 
 async def _look(books: Books, tabs: Sequence[Tab]) -> None:
@@ -122,7 +139,8 @@ async def _look(books: Books, tabs: Sequence[Tab]) -> None:
         for tab in left:
             tab.looks += 1
             looks.append(tab.looks)
-        docs = await books.store.accounts_read([tab.account for tab in left])
+        async with patience(books.settings.store_patience):
+            docs = await books.store.accounts_read([tab.account for tab in left])
         stale = []
         for tab, look in zip(left, looks, strict=True):
             try:

@@ -319,7 +319,7 @@ async def test_many_callers_of_one_key_ask_once(store: Watched) -> None:
     assert store.asked == ["key_read", "profile_read"]
 
 
-async def test_a_caller_that_leaves_hands_the_asking_to_the_next(store: Watched) -> None:
+async def test_a_caller_that_leaves_takes_the_asking_with_it_only_if_nobody_else_waits(store: Watched) -> None:
     key = await issue(store)
     keys = cache(store)
     store.open.clear()
@@ -332,7 +332,150 @@ async def test_a_caller_that_leaves_hands_the_asking_to_the_next(store: Watched)
         store.open.set()
     assert first.cancelled()
     assert second.result().key_id == key.id
-    assert store.asked == ["key_read", "key_read", "profile_read"]
+    assert store.asked == ["key_read", "profile_read"]
+
+
+async def test_nothing_is_asked_for_callers_that_have_all_left(store: Watched) -> None:
+    """What an attacker's keys cost ends with the attacker's connections."""
+    keys = cache(store)
+    store.open.clear()
+    calls = [asyncio.create_task(keys.resolve(new_key().token.reveal())) for _ in range(5)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(store.asked) == 5
+    flights = [flight.task for flight in keys._flights.values()]
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    await asyncio.wait(flights)
+    assert all(flight.cancelled() for flight in flights)
+    assert not keys._flights
+
+
+# --- a store that is away, or slow --------------------------------------------------------------------------------------
+
+
+async def outlived(store: Watched, clock: Clock, **fields: Any) -> tuple[KeyCache, NewKey]:
+    """A key that the store vouched for, longer ago than that is believed."""
+    key = await issue(store, **fields)
+    keys = cache(store, clock, believe_for=60)
+    await keys.resolve(key.token.reveal())
+    clock.seconds += keys.ttl + 0.1
+    assert keys.cached(key.token.reveal()) is None
+    store.asked.clear()
+    return keys, key
+
+
+async def test_a_known_key_is_believed_for_a_while_though_the_store_is_away(store: Watched) -> None:
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    token, end = key.token.reveal(), clock.seconds - keys.ttl - 0.1 + 60
+    store.silent = True
+    assert (await keys.resolve(token)).key_id == key.id
+    clock.seconds = end - 0.001
+    assert keys.cached(token) is not None, "nobody waits for a store that is known to be away"
+    await keys.close()
+    clock.seconds = end
+    assert keys.cached(token) is None
+    with pytest.raises(StoreUnavailable):
+        await keys.resolve(token)
+
+
+async def test_without_the_setting_nothing_is_believed_longer(store: Watched) -> None:
+    key, clock = await issue(store), Clock()
+    keys = cache(store, clock)
+    await keys.resolve(key.token.reveal())
+    clock.seconds += keys.ttl + 0.1
+    store.silent = True
+    with pytest.raises(StoreUnavailable):
+        await keys.resolve(key.token.reveal())
+
+
+async def test_a_store_that_is_slow_is_waited_for_once_and_its_news_are_heard(
+    store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aurixel.keys.SOON", 0.01)
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    token = key.token.reveal()
+    store.open.clear()
+    assert (await keys.resolve(token)).key_id == key.id  # `SOON` passed
+    assert keys.cached(token) is not None
+    assert keys.cached(token) is not None
+    assert store.asked == ["key_read"], "one question is on its way, however many ask"
+    (flight,) = keys._flights.values()
+    await store._store.key_revoke(key.id, 1)
+    store.open.set()
+    await flight.task
+    with pytest.raises(ClientError) as refused:
+        keys.cached(token)
+    assert refused.value.code == "key_revoked"
+
+
+async def test_a_store_that_is_back_is_asked_and_then_trusted_as_before(store: Watched) -> None:
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    token = key.token.reveal()
+    store.silent = True
+    await keys.resolve(token)
+    store.silent = False
+    assert keys.cached(token) is not None  # asks behind the caller's back
+    (flight,) = keys._flights.values()
+    await flight.task
+    clock.seconds += keys.ttl + 0.001
+    assert keys.cached(token) is None, "the next caller waits for the store again"
+
+
+async def test_the_grace_ends_with_the_key(store: Watched) -> None:
+    clock = Clock()
+    keys, key = await outlived(store, clock, expires_ms=NOW + 5_000)
+    store.silent = True
+    assert (await keys.resolve(key.token.reveal())).key_id == key.id
+    clock.seconds += 5
+    assert keys.cached(key.token.reveal()) is None
+    with pytest.raises(StoreUnavailable):
+        await keys.resolve(key.token.reveal())
+    await keys.close()
+
+
+async def test_an_outage_tells_nobody_which_ids_exist(store: Watched) -> None:
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    store.silent = True
+    await keys.resolve(key.token.reveal())
+    for guess in (_forged(key.id), new_key().token.reveal()):
+        assert keys.cached(guess) is None
+        with pytest.raises(StoreUnavailable):
+            await keys.resolve(guess)
+
+
+async def test_a_refusal_is_not_believed_longer(store: Watched) -> None:
+    key, clock = await issue(store, revoked_ms=1), Clock()
+    keys = cache(store, clock, believe_for=60)
+    assert await refusal(keys, key.token.reveal()) == "key_revoked"
+    clock.seconds += keys.ttl + 0.1
+    store.silent = True
+    with pytest.raises(StoreUnavailable):
+        await keys.resolve(key.token.reveal())
+
+
+async def test_a_bug_in_a_look_up_is_no_outage(store: Watched) -> None:
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    store.silent = True
+    await keys.resolve(key.token.reveal())
+    store.silent = False
+
+    async def broken(id: str) -> None:
+        raise ZeroDivisionError
+
+    store.key_read = broken  # type: ignore[attr-defined]
+    assert keys.cached(key.token.reveal()) is not None
+    (flight,) = keys._flights.values()
+    await asyncio.wait((flight.task,))
+    assert keys.cached(key.token.reveal()) is None
+    with pytest.raises(ZeroDivisionError):
+        await keys.resolve(key.token.reveal())
 
 
 async def test_one_that_waits_and_leaves_disturbs_nobody(store: Watched) -> None:

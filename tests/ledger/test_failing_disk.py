@@ -11,7 +11,7 @@ import pytest
 
 from aurixel.errors import GatewayError, JournalError
 from aurixel.storage import Store
-from tests.ledger.kit import BRISK, account, eventually, fund, ledger, records, request
+from tests.ledger.kit import BRISK, account, ending, eventually, fund, intent, ledger, records, request
 
 
 def _broken(_: int) -> None:
@@ -89,6 +89,30 @@ async def test_a_journal_that_is_moved_away_is_noticed(store: Store, tmp_path: P
     node._open_books().look_at_journal()
     assert node.missing is None
     await node.stop()
+
+
+async def test_what_a_moved_journal_holds_ends_and_nothing_begins(store: Store, tmp_path: Path, expected_logs: Any) -> None:
+    """The next start would not find it: what began there must not be followed by more."""
+    expected_logs("aurixel.ledger", "the journal: .*moved or deleted", level=40, times=1)
+    expected_logs("aurixel.ledger", "the journal is written again", times=1)
+    await fund(store, "a", 1000)
+    node = ledger(store, tmp_path / "j")
+    await node.start()
+    async with node.hold(intent(), 100, 100) as running:
+        (tmp_path / "j").rename(tmp_path / "elsewhere")
+        node._open_books().look_at_journal()
+        with pytest.raises(GatewayError) as refused:
+            await request(node, 1, 100)
+        assert (refused.value.code, refused.value.retry_after) == ("journal_unavailable", 1)
+        await running.settle(ending(42))
+    await node.flush()
+    assert (await account(store)).spent == 42
+    assert node.held("a") == 0
+    (tmp_path / "elsewhere").rename(tmp_path / "j")
+    node._open_books().look_at_journal()
+    await request(node, 1, 100)
+    await node.stop()
+    assert (await account(store)).spent == 43
 
 
 async def test_a_running_node_looks_after_its_journal_by_itself(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from aurixel.errors import ClientError, CreditError, GatewayError, JournalError, StoreUnavailable
 from aurixel.ledger import Ledger, Movements, verify
 from aurixel.ledger.journal import Journal
+from aurixel.ledger.liveness import beat
 from aurixel.ledger.posting import post_round
 from aurixel.ledger.returns import return_round, take_over
 from aurixel.storage import Store
@@ -241,7 +243,7 @@ async def test_idle_leases_go_home_and_running_ones_stay(store: Store, tmp_path:
 
 async def test_above_the_hold_comes_from_the_lease_then_the_account_then_the_operator(store: Store, tmp_path: Path) -> None:
     await fund(store, "a", 1000)
-    node = ledger(store, tmp_path, lease_target=200, rich=2)
+    node = ledger(store, tmp_path, lease_target=200, rich=5)
     await node.start()
     async with node.hold(intent(), WANT, WANT) as running, node.hold(intent(), WANT, WANT) as hold:
         assert (await account(store)).leases[node.inc].amount == 200
@@ -335,18 +337,98 @@ async def test_a_store_that_hangs_is_no_answer(memory: MemoryStore, tmp_path: Pa
     await node.stop()
 
 
-async def test_no_hold_without_a_confirmed_beat(memory: MemoryStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("outage_for", "allowed"), [(75, 75), (20, 20), (500, 75)])
+async def test_no_hold_without_a_confirmed_beat(memory: MemoryStore, tmp_path: Path, outage_for: float, allowed: float) -> None:
     await fund(memory, "a", 1000)
     clock = TestClock()
-    node = ledger(memory, tmp_path, clock=clock, admit_within=75)
+    node = ledger(memory, tmp_path, clock=clock, admit_within=75, outage_for=outage_for)
     await node.start()
-    clock.seconds += 74.9
+    clock.seconds += allowed - 0.1
     await request(node, 1, WANT)
+    assert node.missing is None
     clock.seconds += 0.1
+    assert node.missing == "the store was silent for too long"
     with pytest.raises(GatewayError) as refused:
         await request(node, 1, WANT)
-    assert refused.value.code == "shutting_down"
+    assert (refused.value.code, refused.value.status, refused.value.retry_after) == ("store_unavailable", 503, 1)
+    await beat(node._open_books())
+    await request(node, 1, WANT)
     await node.stop()
+
+
+async def test_usage_that_cannot_be_posted_is_bounded(memory: MemoryStore, tmp_path: Path) -> None:
+    await fund(memory, "a", 10_000)
+    await fund(memory, "b", 10_000)
+    away: set[str] = set()
+    store, _ = flaky(memory, lambda name: "lost" if name in away else None)
+    node = ledger(store, tmp_path, unposted_limit=300)
+    await node.start()
+    for name in ("a", "b"):
+        await request(node, 100, WANT, name)
+    away |= {"post"}
+    async with node.hold(intent("b"), WANT, WANT) as running:
+        await request(node, 100, WANT)
+        with pytest.raises(StoreUnavailable):
+            await node.flush()
+        assert node.totals().unposted == 300
+        for name in ("a", "b"):
+            with pytest.raises(GatewayError) as refused:
+                await request(node, 1, WANT, name)
+            assert refused.value.code == "store_unavailable"
+        assert node.missing == "the store was silent for too long"
+        await running.settle(ending(50))  # what runs ends as ever
+    away.clear()
+    await node.flush()
+    assert (node.totals().unposted, node._open_books().unposted) == (0, 0)
+    await request(node, 1, WANT)
+    await node.stop()
+    assert [(await account(memory, name)).spent for name in ("a", "b")] == [201, 150]
+
+
+async def test_a_slow_store_is_posted_to_though_no_call_is_fast(memory: MemoryStore, tmp_path: Path) -> None:
+    """Each call takes most of the store's patience: a round of several must not be cut as if it were one."""
+    await fund(memory, "a", 1000)
+    delay = 0.0
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            method = getattr(memory, name)
+
+            async def call(*args: Any) -> Any:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await asyncio.Event().wait()
+                return await method(*args)
+
+            return call
+
+    node = ledger(Slow(), tmp_path, store_patience=1.0)  # type: ignore[arg-type]
+    await node.start()
+    await request(node, 10, WANT)
+    delay = 0.6
+    await node.flush()
+    delay = 0.0
+    assert (await account(memory)).spent == 10
+    await node.stop()
+
+
+async def test_a_rich_accounts_lease_is_filled_up_as_usage_is_posted(memory: MemoryStore, tmp_path: Path) -> None:
+    await fund(memory, "a", 20_000)
+    asked: list[str] = []
+    store, _ = flaky(memory, asked.append)  # type: ignore[func-returns-value]
+    node = ledger(store, tmp_path, lease_target=1000)
+    await node.start()
+    for turn in range(20):
+        asked.clear()
+        for _ in range(4):  # two fifths of the lease
+            await request(node, 100, WANT)
+        assert (asked == []) == (turn > 0)
+        await node.flush()
+        assert (await account(memory)).leases[node.inc].amount >= 500
+    assert (await account(memory)).spent == 8000
+    await node.stop()
+    doc = await account(memory)
+    assert (doc.available, doc.leases) == (12_000, {})
 
 
 async def test_an_open_that_lands_late_is_found_and_goes_home(memory: MemoryStore, tmp_path: Path) -> None:
