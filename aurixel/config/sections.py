@@ -146,7 +146,8 @@ class CatalogueSection(Section):
 
 
 class LedgerSection(Section):
-    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD), overrides of the matrix."""
+    """`[ledger]`: the journal's folder, how durable it is and how long a file; what a node leases at once (USD); overrides
+    of the matrix."""
 
     journal: Path = Path("var/journal")
     fsync: Literal["batch", "always", "off"] = "batch"
