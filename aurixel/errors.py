@@ -6,6 +6,7 @@ AurixelError
 ├── StoreUnavailable       no answer from the store: what was sent may or may not have happened, or may still happen
 ├── JournalError           the journal cannot be written or cannot be read
 │   └── JournalUnusable    its folder cannot be had: another process has it, or it cannot be written
+├── NodeAlive              the node whose journal was to be adopted still beats
 ├── ClientGone             the client closed its connection: nobody is left to answer
 └── RequestError           one request is refused or fails, in words for the caller
     ├── ClientError        the caller's own fault
@@ -129,6 +130,8 @@ class StoreUnavailable(AurixelError):
 class JournalError(AurixelError):
     """The journal cannot be written or read; `place` is `file:offset` where known."""
 
+    code = "journal_failed"
+
     def __init__(self, message: str, *, place: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message)
         self.message, self.place = message, place
@@ -136,6 +139,18 @@ class JournalError(AurixelError):
 
 class JournalUnusable(JournalError):
     """The journal's folder cannot be had: another process keeps its journal there, or it cannot be written."""
+
+    code = "journal_unusable"
+
+
+class NodeAlive(AurixelError):
+    """A node is not gone: its beat moved while it was looked at. `inc` is the incarnation, `name` its host."""
+
+    code = "node_alive"
+
+    def __init__(self, inc: str, name: str) -> None:
+        super().__init__(f"node {inc} on {name} is alive: it beats. Stop it, and let the journal be where it is")
+        self.inc, self.name = inc, name
 
 
 class ClientGone(AurixelError):

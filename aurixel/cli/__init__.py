@@ -17,6 +17,7 @@ from aurixel.cli.account import account
 from aurixel.cli.check import check
 from aurixel.cli.credit import credit, usage
 from aurixel.cli.dev import dev
+from aurixel.cli.journal import journal
 from aurixel.cli.key import key
 from aurixel.cli.ledger import ledger
 from aurixel.cli.node import node
@@ -57,7 +58,7 @@ def cli() -> None:
     """
 
 
-for command in (dev, serve, check, account, key, credit, usage, prices, reload, ledger, plugins, node):
+for command in (dev, serve, check, account, key, credit, usage, prices, reload, ledger, journal, plugins, node):
     cli.add_command(command)
 
 

@@ -165,8 +165,8 @@ class Timing(Section):
 
 
 class LedgerSection(Section):
-    """`[ledger]`: the journal's folder, how durable it is, what a node leases at once (USD); what becomes of an upstream
-    whose client has left, and for how many seconds at most; overrides of the settlement matrix, judged by the ledger."""
+    """`[ledger]`: the journal's folder, how durable it is and how long a file; what a node leases at once (USD); what becomes
+    of an upstream whose client has left, and for how many seconds at most; overrides of the settlement matrix."""
 
     journal: Path = Path("var/journal")
     fsync: Literal["batch", "always", "off"] = "batch"

@@ -186,8 +186,7 @@ async def test_what_is_resumed_goes_on_behind_the_last_whole_line(tmp_path: Path
     journal = await Journal.create(INC, settings(tmp_path), NoMetrics())
     journal.append(intent(request_id="r1"))
     journal.drop()
-    with open(journal.path, "ab") as file:
-        file.write(b"01234567 [torn")
+    journal.path.write_bytes(journal.path.read_bytes() + b"01234567 [torn")
     again = await read_journal(tmp_path / INC, INC).resume(settings(tmp_path), NoMetrics())
     again.append(intent(request_id="r2"))
     await again.close()

@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from aurixel.errors import JournalError
-from aurixel.ledger import Ledger, NoMetrics, verify
+from aurixel.ledger import Ledger, verify
 from aurixel.ledger.journal import segment, segments
 from aurixel.ledger.posting import post_round
-from aurixel.ledger.replay import Replay, read_journal
+from aurixel.ledger.replay import Replay
 from aurixel.ledger.rotation import rotate, rotate_when_full
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
 from tests.ledger.disk import Disk
 from tests.ledger.faults import Blown, Fuse
-from tests.ledger.kit import BRISK, account, crash, ending, eventually, fund, intent, ledger, records, request, settings
+from tests.ledger.kit import BRISK, account, crash, ending, eventually, fund, intent, ledger, records, request
 from tests.ledger.test_recovery import CREDIT, Day, come_back, the_accounts
 from tests.storage.model import MemoryStore
 
