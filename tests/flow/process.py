@@ -1,4 +1,4 @@
-"""A gateway in a process of its own, as `aurixel serve` runs it: to be killed, stopped and started again by pid."""
+"""A gateway in processes of its own, as `aurixel serve` runs it: to be killed, stopped and started again by pid."""
 
 from __future__ import annotations
 
@@ -9,20 +9,38 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
+
 _LISTENING = re.compile(r"listening: gateway (\d+), ops (\d+)")
 
 
 class GatewayProcess:
     """One `aurixel serve` by a configuration file. `log` is everything it wrote to stderr so far."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, *words: str) -> None:
+        self._file, self._words = file, words
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[tuple[int, int]] | None = None
+        self._news = asyncio.Event()
         self.log = ""
         self.url = ""
         self.ops_url = ""
+
+    @property
+    def pid(self) -> int:
+        """The process, or the supervisor of its workers."""
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> dict[int, int]:
+        """Slot -> pid of the workers that run."""
+        found = {}
+        for child in psutil.Process(self.pid).children():
+            words = child.cmdline()
+            if "aurixel.workers" in words:
+                found[int(words[words.index("aurixel.workers") + 1])] = child.pid
+        return found
 
     async def start(self) -> None:
         """Start it and wait until it listens; `RuntimeError` with its log if it ends instead."""
@@ -34,12 +52,23 @@ class GatewayProcess:
             "serve",
             "--config",
             str(self._file),
+            *self._words,
             stderr=asyncio.subprocess.PIPE,
             env=dict(os.environ),
         )
         self._reading = asyncio.create_task(self._read())
         port, ops = await self._ready
         self.url, self.ops_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{ops}"
+
+    async def said(self, word: str, times: int = 1) -> None:
+        """Wait until its log holds `word` so often; the test's deadline ends what never comes."""
+        while self.log.count(word) < times:
+            self._news.clear()
+            await self._news.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
 
     async def kill(self) -> None:
         """`kill -9`: nothing is flushed, nobody is asked."""
@@ -49,11 +78,15 @@ class GatewayProcess:
         """SIGTERM, and its exit code once it has drained and ended."""
         return await self._gone(signal.SIGTERM)
 
-    async def _gone(self, number: signal.Signals) -> int:
+    async def died(self) -> int:
+        """Wait until it has ended by itself, and its exit code."""
+        return await self._gone(None)
+
+    async def _gone(self, number: signal.Signals | None) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
-        if process.returncode is None:
+        if number is not None and process.returncode is None:
             process.send_signal(number)
         code = await process.wait()
         assert self._reading is not None
@@ -67,6 +100,7 @@ class GatewayProcess:
         async for line in self._process.stderr:
             text = line.decode()
             self.log += text
+            self._news.set()
             if not self._ready.done() and (found := _LISTENING.search(text)):
                 self._ready.set_result((int(found[1]), int(found[2])))
         if not self._ready.done():
