@@ -144,7 +144,8 @@ class Books:
         shows = _SHOWS_OUTPUT[self._modality]
         if not shows or self.offer.request.output_limit == 0:
             return True
-        return any(count and name.partition(".")[0] in shows for name, count in usage.counts.items())
+        counts = usage.counts
+        return any(map(counts.get, shows)) or any(name.partition(".")[0] in shows for name in counts)
 
     def _charged(self, cell: str, seen: Usage) -> Usage | None:
         """What of it is charged; None for nothing."""

@@ -157,6 +157,9 @@ class DialectSuite:
             assert caught.value.code == "upstream_died"
             estimate = reader.estimate(5)
             assert all(count >= 0 for count in estimate.counts.values())
+            assert reader.delivered(5, reader.output_bytes) == estimate, "all that came is all that was delivered"
+            none = reader.delivered(5, 0)
+            assert all(count <= estimate.counts.get(name, 0) for name, count in none.counts.items()), "a part exceeds the whole"
 
     # --- errors ------------------------------------------------------------------------------------------------------
 

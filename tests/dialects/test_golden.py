@@ -10,6 +10,7 @@ from tests.dialects.cases import INPUT_TOKENS, Case, Played, cases, name_of, pla
 
 STREAMS = cases("upstream.sse")
 REPLIES = cases("reply.json")
+OUTPUT = ("output", "reasoning", "output_audio", "output_image")
 
 
 def expected(case: Case) -> Played:
@@ -61,6 +62,24 @@ def test_a_stream_that_breaks_off_anywhere(case: Case) -> None:
         assert bytes_before <= played.output_bytes <= case.meta["output_bytes"], cut
         assert played.done == (not played.error), cut
         bytes_before = played.output_bytes
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=name_of)
+def test_what_was_delivered_is_a_part_of_what_came(case: Case) -> None:
+    """Of any beginning of the output: the same input, never more output than for a longer one, and at its end the whole."""
+    reader = case.dialect.stream_reader(case.request(stream=True))
+    play(reader, [case.upstream])
+    whole = reader.estimate(INPUT_TOKENS)
+    assert reader.delivered(INPUT_TOKENS, reader.output_bytes) == whole
+    before: dict[str, int] = {}
+    for size in range(reader.output_bytes + 1):
+        part = reader.delivered(INPUT_TOKENS, size)
+        for name in whole.counts:
+            count = part.counts.get(name, 0)
+            assert count == whole.counts[name] or name in OUTPUT, (size, name)
+            assert before.get(name, 0) <= count <= whole.counts[name], (size, name)
+        assert part.counts.keys() <= whole.counts.keys()
+        before = part.counts
 
 
 @pytest.mark.parametrize("case", REPLIES, ids=name_of)

@@ -155,14 +155,15 @@ async def sharing(
     folder: Path,
     *,
     server: str = "",
+    ledger: str = "",
     block: str = "",
     second: bool = False,
     more: Callable[[str], str] = lambda _: "",
     models: str = MODELS,
     prices: str = PRICES,
 ) -> AsyncIterator[House]:
-    """A house. `server` is more of the section `[server]`, `block` more of each upstream's block (TOML); `second`: both
-    models have a second route; `more` gives more TOML for the address of `up`."""
+    """A house. `server` is more of the section `[server]`, `ledger` of `[ledger]`, `block` of each upstream's block (TOML);
+    `second`: both models have a second route; `more` gives more TOML for the address of `up`."""
     clock = MovedClock()
     async with ScriptedUpstream() as up, ScriptedUpstream() as other:
         blocks = [upstream("up", "openai", f"{up.url}/v1"), upstream("upa", "anthropic", up.url)]
@@ -177,7 +178,8 @@ async def sharing(
             )
         upstreams = "\n".join(part + block + "\n" for part in blocks)
         file = configure(folder, upstreams=upstreams, more=more(up.url), models=models, prices=prices)
-        file.write_text(file.read_text().replace("[server]\n", f"[server]\n{server}\n"))
+        text = file.read_text().replace("[server]\n", f"[server]\n{server}\n").replace("[ledger]\n", f"[ledger]\n{ledger}\n")
+        file.write_text(text)
         app = App(load(file), clock)
         await app.start()
         try:

@@ -101,3 +101,21 @@ async def _outcome(work: object) -> object:
         return await work  # type: ignore[misc]
     except Exception as error:  # noqa: BLE001 - the test looks at it
         return error
+
+
+async def test_within_ends_a_section_that_is_not_over_in_time_and_no_other() -> None:
+    async def late() -> None:
+        with Interruptible() as stop:
+            stop.within(0, ClientGone())
+            stop.within(3600, ValueError())
+            await asyncio.Event().wait()
+
+    assert isinstance(await _outcome(late()), ClientGone)
+    with Interruptible() as stop:
+        stop.within(0, ClientGone())
+    stop.within(0, ClientGone())
+    for _ in range(3):  # nothing comes after the section
+        await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
