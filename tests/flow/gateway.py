@@ -18,7 +18,7 @@ from aurixel.app import App
 from aurixel.clock import SystemClock
 from aurixel.config import Settings, load
 from aurixel.ledger import Movements
-from aurixel.storage import AccountDoc, UsageRecord, usage_stream
+from aurixel.storage import AccountDoc, Store, UsageRecord, open_store, usage_stream
 from aurixel.values import parse_usd
 
 SECRET = "flow-tests-0123456789-abcdefghij"
@@ -117,6 +117,24 @@ def upstream(name: str, provider: str, url: str) -> str:
     return f'[upstreams.{name}]\nprovider = "{provider}"\nbase_url = "{url}"\napi_key = "sk-upstream-{name}"\n'
 
 
+async def grant(store: Store, email: str, usd: str) -> None:
+    """Grant credit, as another process would."""
+    profile = await find_account(store, email)
+    movements = Movements(store, SystemClock())
+    await movements.apply(profile.account, f"grant-{os.urandom(8).hex()}", "grant", parse_usd(usd), "test", "test")
+
+
+@asynccontextmanager
+async def beside(file: Path) -> AsyncIterator[Store]:
+    """The store of that configuration, open beside whoever else has it."""
+    store = open_store(load(file).store.url.reveal())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 class Running:
     """A started gateway, and the shortcuts a test takes through its rooms."""
 
@@ -160,9 +178,7 @@ class Running:
 
     async def grant(self, email: str, usd: str) -> None:
         """Grant credit."""
-        profile = await find_account(self.store, email)
-        movements = Movements(self.store, self.clock)
-        await movements.apply(profile.account, f"grant-{os.urandom(8).hex()}", "grant", parse_usd(usd), "test", "test")
+        await grant(self.store, email, usd)
 
     async def account(self, email: str = "a@example.com") -> AccountDoc:
         """The account's document."""

@@ -16,7 +16,7 @@ from aurixel.errors import ConfigError, StoreUnavailable
 from aurixel.storage import Lease, Store, mongo, open_store
 from aurixel.storage.mongo import INDEXES, MongoStore
 from tests.storage.conftest import MongoPlace
-from tests.storage.proxy import Proxy, proxy
+from tests.storage.proxy import Proxy, proxied
 from tests.storage.samples import every_call, funded, leased, movement, post, read, record, rollup
 
 
@@ -213,9 +213,7 @@ async def test_every_integer_is_stored_as_64_bits(mongo_place: MongoPlace) -> No
 
 @pytest.fixture
 async def cuttable(mongo_place: MongoPlace) -> AsyncIterator[tuple[Store, Proxy]]:
-    host, _, rest = mongo_place.url.removeprefix("mongodb://").partition(":")
-    port, _, database = rest.partition("/")
-    async with proxy(host, int(port)) as wire, opened(f"mongodb://127.0.0.1:{wire.port}/{database}") as store:
+    async with proxied(mongo_place.url) as (wire, url), opened(url) as store:
         yield store, wire
 
 
@@ -304,14 +302,12 @@ async def test_inserts_whose_answer_is_lost(cuttable: tuple[Store, Proxy]) -> No
 
 async def test_a_server_that_is_gone_is_a_store_unavailable(mongo_place: MongoPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mongo._TIMEOUTS, "serverSelectionTimeoutMS", 300)
-    host, _, rest = mongo_place.url.removeprefix("mongodb://").partition(":")
-    port, _, database = rest.partition("/")
-    async with proxy(host, int(port)) as wire:
-        store = MongoStore(f"mongodb://127.0.0.1:{wire.port}/{database}")
+    async with proxied(mongo_place.url) as (_, url):
+        store = MongoStore(url)
         await store.open()
         await store.ping()
     with pytest.raises(StoreUnavailable):
-        await MongoStore(f"mongodb://127.0.0.1:{wire.port}/{database}").open()
+        await MongoStore(url).open()
     for call in (store.ping(), store.account_read("a"), store.account_new("a"), store.post([record()], [], [])):
         with pytest.raises(StoreUnavailable, match="MongoDB: "):
             await call
