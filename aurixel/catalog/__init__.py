@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from aurixel.catalog.files import parse_files, parse_prices, read_files, route_faults
+from aurixel.catalog.history import PriceHistory
 from aurixel.catalog.prices import OUTPUT_SIDE, PER_MILLION, STAND_INS, PriceBook, Timeline, Unpriced, known_class
 from aurixel.catalog.snapshot import (
     EMPTY,
@@ -38,6 +39,7 @@ __all__ = [
     "Catalogue",
     "Model",
     "PriceBook",
+    "PriceHistory",
     "Route",
     "Snapshot",
     "StoredCatalogue",

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -105,6 +106,27 @@ class Shell:
         """The result, on stdout: `value` as JSON with `--json`, else `text`."""
         click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
 
+    @contextmanager
+    def bar(self, label: str, length: int) -> Iterator[Callable[[int, str], None]]:
+        """A progress bar on a terminal's stderr, else nothing; it is told how much is done, and a word beside it."""
+        if self.json or not sys.stderr.isatty():
+            yield lambda done, word: None
+            return
+        words = ""
+
+        def word(_: int | None) -> str:
+            return words
+
+        with click.progressbar(length=length, label=label, file=sys.stderr, item_show_func=word) as shown:
+
+            def tell(done: int, word: str) -> None:
+                nonlocal words
+                words = word
+                shown.update(done - shown.pos)
+                shown.render_progress()
+
+            yield tell
+
     def note(self, text: str) -> None:
         """A word to the person at the terminal, on stderr; none with `--json`."""
         if not self.json:
@@ -160,6 +182,14 @@ def store_exists(settings: Settings) -> bool:
 
     url = settings.store.url.reveal()
     return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+
+
+async def count_accounts(store: Store) -> int:
+    """How many accounts there are, for a bar."""
+    count, after = 0, ""
+    while page := await store.accounts_page(after, 1000):
+        count, after = count + len(page), page[-1].id
+    return count
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The proof: every account recomputed from its movements and usage records, while the system runs.
 
-It reads an account, its sums, and the account again, and repeats if the account was changed in a way that the sums could
-not follow; what is still in motion after that is named, not passed over. It mends nothing.
+It never asks the system to hold still: what was applied or posted when an account was read is there for ever, so it is
+compared with what is read afterwards, and the other way round. What is posted while one account is read is the only slack.
+Memory does not grow with what is read. It mends nothing.
 """
 
 from __future__ import annotations
@@ -12,39 +13,37 @@ from typing import Final
 
 import msgspec
 
-from aurixel.storage import AccountDoc, Store
+from aurixel.ledger.movements import TAKES_WHAT_IS_THERE
+from aurixel.ledger.records import Charges, Found, Records
+from aurixel.storage import AccountDoc, Movement, Store
 from aurixel.values import Nanos, format_usd
 
 PAGE: Final = 500
-TRIES: Final = 40
+# How often an account is read again in the hope of a moment in which nothing is posted.
+TRIES: Final = 5
 PAUSE_S: Final = 0.05
+OPEN_PAGE: Final = 1000
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Something that must never be. `code` is stable: "sum", "movements", "usage", "rollups", "negative", "leases"."""
+    """Something that must never be. `code` is one of `CODES`."""
 
     account: str
     code: str
     text: str
 
 
-class Report(msgspec.Struct, frozen=True):
-    """`ok`: no fault, and nothing was left out. `busy`: accounts that changed too fast to be read; verify them again."""
+CODES: Final = ("sum", "movements", "usage", "rollups", "charge", "negative", "leases")
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`ok`: no fault. `records`: how many usage records were read. `open`: movements that are not finished yet."""
 
     ok: bool
     accounts: int
+    records: int
     faults: list[Fault]
-    busy: list[str]
-
-
-class _Sums(msgspec.Struct, frozen=True):
-    """What was read between two readings of an account. Records and rollups only grow, hence the two bounds."""
-
-    took: Nanos
-    posted_least: Nanos
-    posted_most: Nanos
-    records: Nanos
-    rollups: Nanos
+    open: list[Movement]
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +60,7 @@ async def add_up(store: Store) -> Sums:
     after = ""
     while page := await store.accounts_page(after, PAGE):
         for doc in page:
-            out = sum(lease.amount for lease in doc.leases.values())
+            out = _leased(doc)
             available += doc.available
             leased += out
             drift += abs(doc.available + out - (doc.credited - doc.spent))
@@ -69,58 +68,118 @@ async def add_up(store: Store) -> Sums:
     return Sums(available=available, leased=leased, drift=drift)
 
 
-async def verify(store: Store, progress: Callable[[int], None] | None = None) -> Report:
-    """Check every account. `progress` is told how many are done. May raise `StoreUnavailable`."""
+async def verify(
+    store: Store,
+    *,
+    charges: Charges | None = None,
+    quick: bool = False,
+    progress: Callable[[int, int], None] = lambda accounts, records: None,
+    found: Callable[[Fault], None] = lambda fault: None,
+) -> Report:
+    """Check every account. `quick`: only sums, without reading each record; `charges`: what each record should have cost.
+
+    `progress` is told how many accounts and records are done, `found` each fault as it is found. May raise
+    `StoreUnavailable`.
+    """
     faults: list[Fault] = []
-    busy: list[str] = []
     done, after = 0, ""
+    records = Records(store, charges, lambda count: progress(done, count))
     while page := await store.accounts_page(after, PAGE):
         for listed in page:
-            found = await _account(store, listed.id)
-            if found is None:
-                busy.append(listed.id)
-            else:
-                faults.extend(found)
+            told = await _account(store, listed)
+            told += await _rollups(store, listed.id) if quick else await records.check(listed.id)
+            for code, text in told:
+                fault = Fault(listed.id, code, text)
+                faults.append(fault)
+                found(fault)
             done += 1
-            if progress is not None:
-                progress(done)
+            progress(done, records.read)
         after = page[-1].id
-    return Report(not faults and not busy, done, faults, busy)
+    return Report(
+        ok=not faults,
+        accounts=done,
+        records=records.read,
+        faults=faults,
+        open=await store.movements_open(OPEN_PAGE),
+    )
 
 
-async def _account(store: Store, account: str) -> list[Fault] | None:
-    """Its faults, or None if it did not hold still."""
+async def _account(store: Store, doc: AccountDoc) -> list[Found]:
+    """What is wrong with the account's own sums: its document, its movements, and the cost of its records."""
+    faults: list[Found] = []
+    if doc.available + _leased(doc) != doc.credited - doc.spent:
+        have, should = format_usd(doc.available + _leased(doc)), format_usd(doc.credited - doc.spent)
+        faults.append(("sum", f"available and leases are {have}, credited less spent is {should}"))
+    faults += await _movements(store, doc)
+    faults += await _usage(store, doc)
+    amounts = [doc.available, doc.credited, doc.spent, doc.written_off, *(lease.amount for lease in doc.leases.values())]
+    if min(amounts) < 0:
+        faults.append(("negative", "an amount is negative"))
+    if set(doc.holders) != set(doc.leases) or any(lease.seq < 0 for lease in doc.leases.values()):
+        faults.append(("leases", "the holders are not the incarnations that have a lease"))
+    return faults
+
+
+async def _movements(store: Store, doc: AccountDoc) -> list[Found]:
+    """Numbered without a gap, closed up to the last one applied, and `credited` is what they took."""
+    took, last, closed = 0, 0, 0
+    wrong: list[str] = []
+    while page := await store.movements_page(doc.id, last, PAGE):
+        for movement in page:
+            n = movement.n
+            if n != last + 1:
+                wrong.append(f"movement {last + 1} is missing")
+            last = n
+            if movement.took is not None:
+                closed = n
+                if not _may_take(movement):
+                    amount = format_usd(movement.amount)
+                    wrong.append(f"movement {n}, a {movement.kind} of {amount}, took {format_usd(movement.took)}")
+                if n == doc.log.n and movement.took != doc.log.took:
+                    wrong.append(f"movement {n} took {format_usd(movement.took)}, applied was {format_usd(doc.log.took)}")
+            elif n < doc.log.n:
+                wrong.append(f"movement {n} was applied, and is still open")
+            if n <= doc.log.n:
+                took += doc.log.took if movement.took is None else movement.took
+    now = await store.account_read(doc.id) or doc
+    if last < doc.log.n:
+        wrong.append(f"movement {doc.log.n} was applied, and the last there is is {last}")
+    if closed > now.log.n:
+        wrong.append(f"movement {closed} is closed, and the last one applied is {now.log.n}")
+    if last > now.log.n + 1:
+        wrong.append(f"movement {last} is there, and the last one applied is {now.log.n}")
+    if doc.credited != took:
+        wrong.append(f"credited is {format_usd(doc.credited)}, its movements took {format_usd(took)}")
+    return [("movements", text) for text in wrong]
+
+
+def _may_take(movement: Movement) -> bool:
+    amount, took = movement.amount, movement.took
+    if took == amount:
+        return True
+    return amount < 0 and (took == 0 or (movement.kind in TAKES_WHAT_IS_THERE and took is not None and amount < took < 0))
+
+
+async def _usage(store: Store, doc: AccountDoc) -> list[Found]:
+    """`spent + written_off` is the cost of the posted records: exactly, if nothing is posted while they are added up."""
     for attempt in range(TRIES):
         if attempt:
             await asyncio.sleep(PAUSE_S)
-        before = await store.account_read(account)
-        if before is None:
-            return []
-        sums = await _sums(store, before)
-        now = await store.account_read(account)
-        # Posts may go on: `ver` and `log` tell whether leases and movements did not.
-        if now is not None and (now.ver, now.log) == (before.ver, before.log):
-            return list(_faults(before, sums))
-    return None
-
-
-async def _sums(store: Store, doc: AccountDoc) -> _Sums:
-    took = await store.movements_took(doc.id)
-    if doc.log.n > 0:
-        last = await store.movement_at(doc.id, doc.log.n)
-        if last is not None and last.took is None:
-            took += doc.log.took  # applied, and not yet written down
-    unposted_before = await _unposted(store, doc)
-    records = await store.usage_cost(doc.id)
-    unposted_after = await _unposted(store, doc)
-    rollups = sum(line.sums.get("cost", 0) for line in await store.usage_sums(doc.id, 0, "model"))
-    return _Sums(
-        took=took,
-        posted_least=records - unposted_after,
-        posted_most=records - unposted_before,
-        records=await store.usage_cost(doc.id),
-        rollups=rollups,
-    )
+        before = await store.account_read(doc.id) or doc
+        # A record is posted unless its incarnation has a lease that is not that far. The order of the three sums makes
+        # `most` too high and `least` too low by what comes in between, never the other way.
+        beyond = await _unposted(store, before)
+        records = await store.usage_cost(doc.id)
+        now = await store.account_read(doc.id) or doc
+        least = records - await _unposted(store, now)
+        most = records - beyond
+        was, is_now = before.spent + before.written_off, now.spent + now.written_off
+        if was > most or is_now < least:
+            posted, should = (was, most) if was > most else (is_now, least)
+            return [("usage", f"spent and written off are {format_usd(posted)}, its posted records are {format_usd(should)}")]
+        if was == is_now:
+            break
+    return []
 
 
 async def _unposted(store: Store, doc: AccountDoc) -> Nanos:
@@ -129,28 +188,16 @@ async def _unposted(store: Store, doc: AccountDoc) -> Nanos:
     return sum(costs)
 
 
-def _faults(doc: AccountDoc, sums: _Sums) -> list[Fault]:
-    faults: list[Fault] = []
+async def _rollups(store: Store, account: str) -> list[Found]:
+    """The rollups' cost lies between what is posted and what there is."""
+    before = await store.account_read(account)
+    posted = before.spent + before.written_off if before else 0
+    rollups = sum(line.sums.get("cost", 0) for line in await store.usage_sums(account, 0, "model"))
+    records = await store.usage_cost(account)
+    if posted <= rollups <= records:
+        return []
+    return [("rollups", f"rollups are {format_usd(rollups)}, posted {format_usd(posted)}, all {format_usd(records)}")]
 
-    def fault(code: str, text: str) -> None:
-        faults.append(Fault(doc.id, code, text))
 
-    leased = sum(lease.amount for lease in doc.leases.values())
-    if doc.available + leased != doc.credited - doc.spent:
-        have, should = format_usd(doc.available + leased), format_usd(doc.credited - doc.spent)
-        fault("sum", f"available and leases are {have}, credited less spent is {should}")
-    if doc.credited != sums.took:
-        fault("movements", f"credited is {format_usd(doc.credited)}, its movements took {format_usd(sums.took)}")
-    posted = doc.spent + doc.written_off
-    if not sums.posted_least <= posted <= sums.posted_most:
-        least, most = format_usd(sums.posted_least), format_usd(sums.posted_most)
-        should = least if least == most else f"between {least} and {most}"
-        fault("usage", f"spent and written off are {format_usd(posted)}, its posted records are {should}")
-    if not posted <= sums.rollups <= sums.records:
-        fault("rollups", f"rollups are {format_usd(sums.rollups)}, posted {format_usd(posted)}, all {format_usd(sums.records)}")
-    amounts = [doc.available, doc.credited, doc.spent, doc.written_off, *(lease.amount for lease in doc.leases.values())]
-    if min(amounts) < 0:
-        fault("negative", "an amount is negative")
-    if set(doc.holders) != set(doc.leases) or any(lease.seq < 0 for lease in doc.leases.values()):
-        fault("leases", "the holders are not the incarnations that have a lease")
-    return faults
+def _leased(doc: AccountDoc) -> Nanos:
+    return sum(lease.amount for lease in doc.leases.values())

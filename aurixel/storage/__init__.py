@@ -284,6 +284,15 @@ class Store(Protocol):
     async def usage_sums(self, account: str, since_ms: int, by: Literal["model", "day", "key"]) -> list[UsageSums]:
         """Rollup sums since the hour of `since_ms`, grouped and ordered by group."""
 
+    async def rollups_page(self, account: str, since_hour: int, limit: int) -> list[RollupAdd]:
+        """An account's rollups from `since_hour` on, ordered by hour: all their sums, and the `s` of the last add."""
+
+    async def rollup_mend(self, rollup: RollupAdd, was: int | None) -> bool:
+        """Put `rollup` in place of the one by its id whose `s` still is `was`, or where there is none yet (None).
+
+        False: no match. `rollup.s` is above `was`, so that whoever else read the same is refused.
+        """
+
     # --- people and keys -----------------------------------------------------------------------------------------------
 
     async def profile_new(self, profile: Profile) -> bool:
@@ -314,17 +323,28 @@ class Store(Protocol):
         """Insert; False where that version exists (someone else was faster)."""
 
 
-def usage_stream(store: Store, account: str, since_ms: int = 0, page: int = 1000) -> AsyncIterator[UsageRecord]:
+async def usage_pages(
+    store: Store, account: str, since_ms: int = 0, until_ms: int | None = None, size: int = 1000
+) -> AsyncIterator[list[UsageRecord]]:
+    """An account's records from `since_ms` on and before `until_ms`, in the order of their instants, a page at a time."""
+    at_ms, after = since_ms, ""
+    while page := await store.usage_page(account, at_ms, after, size):
+        at_ms, after = page[-1].at_ms, page[-1].request_id
+        if until_ms is not None and at_ms >= until_ms:
+            page = [record for record in page if record.at_ms < until_ms]
+            if page:
+                yield page
+            return
+        yield page
+        if len(page) < size:
+            return
+
+
+async def usage_stream(store: Store, account: str, since_ms: int = 0, page: int = 1000) -> AsyncIterator[UsageRecord]:
     """Every record of an account, a page at a time."""
-
-    async def walk() -> AsyncIterator[UsageRecord]:
-        at_ms, after = since_ms, ""
-        while records := await store.usage_page(account, at_ms, after, page):
-            for record in records:
-                yield record
-            at_ms, after = records[-1].at_ms, records[-1].request_id
-
-    return walk()
+    async for records in usage_pages(store, account, since_ms, size=page):
+        for record in records:
+            yield record
 
 
 def open_store(url: str) -> Store:

@@ -78,6 +78,15 @@ def movement(value: Movement) -> None:
         raise ValueError("a movement is put with `took` unset")
 
 
+def mend(rollup: RollupAdd, was: int | None) -> None:
+    """What `rollup_mend` takes."""
+    batch((), (rollup,), ())
+    if was is not None:
+        amounts(was=was)
+        if rollup.s <= was:
+            raise ValueError("a mended rollup's s is above the one it had")
+
+
 def batch(records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: Sequence[Post]) -> None:
     """What `post` takes. A rollup may appear once: its frames are added in order, one call after another."""
     for record in records:

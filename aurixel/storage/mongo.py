@@ -444,6 +444,20 @@ class MongoStore:
             groups.setdefault(row["_id"]["group"], {})[_unescaped(row["_id"]["unit"])] = row["n"]
         return [UsageSums(group=group, sums=groups[group]) for group in sorted(groups)]
 
+    async def rollups_page(self, account: str, since_hour: int, limit: int) -> list[RollupAdd]:
+        checks.page(limit)
+        checks.times(since_hour=since_hour)
+        where = {"account": account, "hour": {"$gte": Int64(since_hour)}}
+        return [_rollup(doc) for doc in await self._found("rollups", where, ["hour"], limit)]
+
+    async def rollup_mend(self, rollup: RollupAdd, was: int | None) -> bool:
+        checks.mend(rollup, was)
+        place: _Doc = {"_id": rollup.id, "account": rollup.account}
+        content = {"s": Int64(rollup.s), "sums": {_escaped(unit): Int64(n) for unit, n in rollup.sums.items()}}
+        if was is None:
+            return await self._inserted("rollups", {**place, **_bucket(rollup), **content})
+        return await self._matched("rollups", {**place, "s": Int64(was)}, {"$set": content})
+
     # --- people and keys --------------------------------------------------------------------------------------------
 
     async def profile_new(self, profile: Profile) -> bool:
@@ -639,15 +653,24 @@ def _usage(doc: _Doc) -> UsageRecord:
     return _known(UsageRecord, {**doc, "counts": counts}, request_id="_id")
 
 
-def _rollup_add(add: RollupAdd) -> UpdateOne:
-    new = {
+def _rollup(doc: _Doc) -> RollupAdd:
+    sums = {_unescaped(unit): n for unit, n in doc.get("sums", {}).items()}
+    return _known(RollupAdd, {**doc, "sums": sums})
+
+
+def _bucket(add: RollupAdd) -> _Doc:
+    """What a rollup is of, which never changes."""
+    return {
         "inc": add.inc,
         "hour": Int64(add.hour),
         "day": datetime.fromtimestamp(add.hour * 3600, UTC).date().isoformat(),
         "model": add.model,
         "key_id": add.key_id,
     }
-    update: _Doc = {"$set": {"s": Int64(add.s)}, "$setOnInsert": new}
+
+
+def _rollup_add(add: RollupAdd) -> UpdateOne:
+    update: _Doc = {"$set": {"s": Int64(add.s)}, "$setOnInsert": _bucket(add)}
     if add.sums:
         update["$inc"] = {f"sums.{_escaped(unit)}": Int64(n) for unit, n in add.sums.items()}
     return UpdateOne({"_id": add.id, "account": add.account, "s": {"$lt": Int64(add.s)}}, update, upsert=True)

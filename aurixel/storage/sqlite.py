@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -74,6 +75,15 @@ _POST_ACCOUNT: Final = """
     UPDATE accounts SET available = available - :available, spent = spent + :lease + :available,
         written_off = written_off + :written_off
     WHERE id = :account"""
+_ROLLUPS: Final = """
+    SELECT hour, model, key_id, inc, s, unit, n FROM rollups LEFT JOIN rollup_sums ON rollup = id
+    WHERE account = ? AND hour >= ? ORDER BY hour, model, key_id, inc"""
+_ROLLUP_NEW: Final = """
+    INSERT INTO rollups (account, hour, model, key_id, inc, s) VALUES (:account, :hour, :model, :key_id, :inc, :s)
+    ON CONFLICT DO NOTHING RETURNING id"""
+_ROLLUP_STILL: Final = """
+    UPDATE rollups SET s = :s WHERE account = :account AND hour = :hour AND model = :model AND key_id = :key_id
+    AND inc = :inc AND s = :was RETURNING id"""
 _SUMS: Final = """
     SELECT {group} AS name, unit, sum(n) FROM rollups JOIN rollup_sums ON rollup = id
     WHERE account = ? AND hour >= ? GROUP BY name, unit ORDER BY name, unit"""
@@ -365,6 +375,42 @@ class SqliteStore:
         for group, unit, n in await self._rows(sql, account, since_ms // _HOUR_MS):
             groups.setdefault(group, {})[unit] = n
         return [UsageSums(group=group, sums=sums) for group, sums in groups.items()]
+
+    async def rollups_page(self, account: str, since_hour: int, limit: int) -> list[RollupAdd]:
+        checks.page(limit)
+        checks.times(since_hour=since_hour)
+
+        def read(connection: sqlite3.Connection) -> list[RollupAdd]:
+            found: dict[_Row, dict[str, int]] = {}
+            with closing(connection.execute(_ROLLUPS, (account, since_hour))) as rows:
+                for *of, unit, n in rows:
+                    key = tuple(of)
+                    if key not in found:
+                        if len(found) == limit:
+                            break
+                        found[key] = {}
+                    if unit is not None:
+                        found[key][unit] = n
+            return [
+                RollupAdd(account=account, hour=hour, model=model, key_id=key_id, inc=inc, s=s, sums=sums)
+                for (hour, model, key_id, inc, s), sums in found.items()
+            ]
+
+        return await self._engine.read(read)
+
+    async def rollup_mend(self, rollup: RollupAdd, was: int | None) -> bool:
+        checks.mend(rollup, was)
+        values = {**msgspec.structs.asdict(rollup), "was": was}
+        sums = values.pop("sums")
+
+        def work(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(_ROLLUP_NEW if was is None else _ROLLUP_STILL, values).fetchone()
+            if row is not None:
+                connection.execute("DELETE FROM rollup_sums WHERE rollup = ?", row)
+                connection.executemany(_ROLLUP_ADD, [(*row, unit, n) for unit, n in sums.items()])
+            return row is not None
+
+        return await self._engine.write(work)
 
     # --- people and keys --------------------------------------------------------------------------------------------
 

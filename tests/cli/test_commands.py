@@ -411,7 +411,7 @@ def test_the_books_of_a_new_store_add_up(aurixel: Run) -> None:
     aurixel("credit", "grant", "a@b", "5", "--reason", "x")
     done = aurixel("ledger", "verify", "--json")
     assert (done.code, done.json["ok"], done.json["accounts"], done.json["faults"]) == (0, True, 1, [])
-    assert aurixel("ledger", "verify").out == "1 account: everything adds up\n"
+    assert aurixel("ledger", "verify").out == "1 account, 0 records: everything adds up\n"
 
 
 def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None:
@@ -424,7 +424,7 @@ def test_books_that_do_not_add_up_end_with_1(aurixel: Run, folder: Path) -> None
     db.close()
     done = aurixel("ledger", "verify", "--json")
     assert (done.code, done.json["ok"], done.json["faults"][0]["code"]) == (1, False, "sum")
-    assert aurixel("ledger", "verify").out.endswith("\n1 account: 1 fault\n")
+    assert aurixel("ledger", "verify").out.endswith("\n1 account, 0 records: 1 fault\n")
 
 
 def test_a_terminal_sees_how_far_the_proof_is(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +432,7 @@ def test_a_terminal_sees_how_far_the_proof_is(aurixel: Run, monkeypatch: pytest.
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     done = aurixel("ledger", "verify")
     assert "100%" in done.err
-    assert done.out == "1 account: everything adds up\n"
+    assert done.out == "1 account, 0 records: everything adds up\n"
     assert aurixel("ledger", "verify", "--json").err == ""
 
 

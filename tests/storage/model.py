@@ -332,6 +332,20 @@ class MemoryStore:
                 groups.setdefault(group, Counter()).update(rollup.sums)
         return [UsageSums(group=group, sums=dict(groups[group])) for group in sorted(groups)]
 
+    async def rollups_page(self, account: str, since_hour: int, limit: int) -> list[RollupAdd]:
+        checks.page(limit)
+        checks.times(since_hour=since_hour)
+        found = [rollup for rollup in self.rollups.values() if rollup.account == account and rollup.hour >= since_hour]
+        return sorted(found, key=lambda rollup: rollup.hour)[:limit]
+
+    async def rollup_mend(self, rollup: RollupAdd, was: int | None) -> bool:
+        checks.mend(rollup, was)
+        old = self.rollups.get(rollup.id)
+        if (None if old is None else old.s) != was:
+            return False
+        self.rollups[rollup.id] = rollup
+        return True
+
     # --- people and keys --------------------------------------------------------------------------------------------
 
     async def profile_new(self, profile: Profile) -> bool:

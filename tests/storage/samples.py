@@ -116,6 +116,9 @@ async def every_call(store: Store) -> None:
     await store.usage_cost("a", "n1", 0)
     for by in ("model", "day", "key"):
         await store.usage_sums("a", 1, by)  # type: ignore[arg-type]
+    await store.rollups_page("a", 0, 10)
+    await store.rollup_mend(rollup(7), 6)
+    await store.rollup_mend(rollup(7, model="other"), None)
     await store.profile_new(Profile(account="a", email="A@example.org", status="active", created_ms=1))
     await store.profile_read("a")
     await store.profile_find("a@example.org")

@@ -437,6 +437,36 @@ async def test_usage_sums_by_model_day_and_key(store: Store) -> None:
     assert await by("day", (midnight + 24) * HOUR_MS) == {}
 
 
+async def test_rollups_are_paged_by_hour_with_all_their_sums(store: Store) -> None:
+    first, later = rollup(5, hour=HOUR), rollup(9, hour=HOUR + 1, sums={"cost": 2, "%2E.$x": 3})
+    bare, others = rollup(1, hour=HOUR + 7, sums={}), rollup(1, account="b")
+    await store.post([], [later, bare, others, first], [])
+    await store.post([], [rollup(6, hour=HOUR)], [])
+    twice = replace(first, s=6, sums={"requests": 2, "cost": 14})
+    assert await store.rollups_page("a", 0, 10) == [twice, later, bare]
+    assert await store.rollups_page("a", 0, 2) == [twice, later]
+    assert await store.rollups_page("a", HOUR + 1, 10) == [later, bare]
+    assert await store.rollups_page("a", HOUR + 8, 10) == []
+
+
+async def test_a_rollup_is_mended_only_where_it_still_is_what_was_read(store: Store) -> None:
+    mended = rollup(9, sums={"requests": 3, "tool_calls.x": 1})
+    assert not await store.rollup_mend(mended, 6)  # there is none
+    assert await store.rollup_mend(replace(mended, s=7), None)
+    assert not await store.rollup_mend(mended, None)
+    assert not await store.rollup_mend(mended, 6)
+    assert await store.rollup_mend(mended, 7)
+    assert not await store.rollup_mend(mended, 7)
+    assert await store.rollups_page("a", 0, 10) == [mended]
+    assert await sums(store) == {"requests": 3, "tool_calls.x": 1}
+    await store.post([], [rollup(9)], [])  # what lands late is in it already
+    assert await store.rollups_page("a", 0, 10) == [mended]
+    await store.post([], [rollup(10)], [])
+    assert await store.rollups_page("a", 0, 10) == [replace(mended, s=10, sums={"requests": 4, "cost": 7, "tool_calls.x": 1})]
+    days = await store.usage_sums("a", 0, "day")
+    assert [day.group for day in days] == ["2023-11-14"]
+
+
 # --- movements ----------------------------------------------------------------------------------------------------------
 
 
@@ -683,6 +713,9 @@ BAD_CALLS: list[Callable[[Store], Awaitable[Any]]] = [
     lambda store: store.post([], [rollup(sums={"": 1})], []),
     lambda store: store.post([record(counts={"a\0": 1})], [], []),
     lambda store: store.usage_page("a", 2**63, "", 5),
+    lambda store: store.rollups_page("a", 0, 0),
+    lambda store: store.rollup_mend(rollup(6), 6),
+    lambda store: store.rollup_mend(rollup(inc="a.b"), None),
 ]
 
 
