@@ -19,7 +19,8 @@ from aurixel.cli import main
 from aurixel.edge.exchange import HttpExchange
 from aurixel.gateway.books import Books
 from aurixel.ledger.contracts import Intent
-from aurixel.ledger.journal import Done, Frozen, Journal, Settled
+from aurixel.ledger.journal import Journal
+from aurixel.ledger.lines import Done, Frozen, Settled
 from aurixel.storage.sqlite import SqliteStore
 from tests.flow.pace import paced
 
