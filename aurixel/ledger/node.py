@@ -106,7 +106,7 @@ class Ledger:
             unposted=sum(tab.unposted for tab in tabs),
             open=len(books.live),
             oldest_open_ms=max(0, now - next(iter(books.live.values())).at_ms) if books.live else 0,
-            oldest_unposted_ms=max((now - settlement.done_ms for _, settlement in unposted), default=0),
+            oldest_unposted_ms=max((0, *(now - settlement.done_ms for _, settlement in unposted))),
         )
 
     async def flush(self) -> None:

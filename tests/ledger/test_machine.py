@@ -55,7 +55,8 @@ ACTIONS = st.one_of(
     st.tuples(st.just("release"), INDEX),
     st.tuples(st.just("cancel"), NODE, ACCOUNT),
     st.tuples(st.just("round"), NODE, st.just(post_round)),
-    st.tuples(st.just("round"), NODE, st.sampled_from((return_round, take_over, rotate_round, rotate_round))),
+    st.tuples(st.just("round"), NODE, st.sampled_from((return_round, take_over, beat, rotate_round, rotate_round))),
+    st.tuples(st.just("watch"), NODE),
     st.tuples(st.just("movement"), ACCOUNT, st.just("topup"), st.just(300)),
     st.tuples(st.just("movement"), ACCOUNT, st.sampled_from(("refund", "dispute", "adjustment")), st.just(-200)),
 )
@@ -104,6 +105,8 @@ class LedgerMachine(RuleBasedStateMachine):
         slow: Any = Yielding(self.inner, self.chance)
         self.store, self.late = flaky(slow, lambda name: self.faults.pop(name, None))
         self.nodes: dict[int, Ledger] = {}
+        self.clocks = {number: TestClock() for number in NODES}
+        self.watches: dict[int, Watch] = {}
         self.running: list[Running] = []
         self.costs: dict[str, int] = {}  # what each request must have been charged when all is at rest
         self.asked: dict[tuple[str, str], tuple[MovementKind, int]] = {}  # movements
@@ -136,7 +139,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     async def _start(self, number: int) -> None:
         node = ledger(
-            self.store, self.folder / str(number), lease_target=300, recall_wait=0.001, recall_look=0.001, idle_return=0, rich=1
+            self.store,
+            self.folder / str(number),
+            clock=self.clocks[number],
+            lease_target=300,
+            recall_wait=0.001,
+            recall_look=0.001,
+            idle_return=0,
+            rich=1,
         )
         node._on_dead = lambda: self._drop(number)
         await node.start()
@@ -223,6 +233,20 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.run(self._die(number, how == "die and reclaim"))
 
+    @rule(number=NODE, seconds=st.sampled_from((6, 60, 76, 121, 3600)), looks=st.integers(0, 3))
+    def turn(self, number: int, seconds: float, looks: int) -> None:
+        """A clock runs ahead, by steps between which its node looks around, or in one jump. The other's stands still."""
+
+        async def turn() -> None:
+            for _ in range(looks):
+                await self._watch(number)
+                self.clocks[number].seconds += seconds / looks
+            self.clocks[number].seconds += seconds if not looks else 0
+            await self._watch(number)
+            await self._round(number, beat)
+
+        self.run(turn())
+
     # --- the actions --------------------------------------------------------------------------------------------------
 
     async def _hold(self, number: int, account: str, want: int, spare: int) -> Running | None:
@@ -283,6 +307,18 @@ class LedgerMachine(RuleBasedStateMachine):
         with contextlib.suppress(StoreUnavailable):
             await step(self.nodes[number]._open_books())
 
+    async def _watch(self, number: int) -> None:
+        """Call dead who seems to be, and take back what the dead and the done have."""
+        books = self.nodes[number]._open_books()
+        watch = self.watches.get(number)
+        if watch is None or watch._books is not books:
+            watch = self.watches[number] = Watch(books)
+        with contextlib.suppress(StoreUnavailable):
+            await watch.look()
+            await watch.bury()
+        if any(node.state == "dead" for node in self.inner.node_docs.values()):
+            self.may_write_off.update(ACCOUNTS)
+
     async def _movement(self, account: str, kind: MovementKind, amount: int) -> None:
         self.number += 1
         name = f"m{self.number}"
@@ -319,7 +355,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.may_write_off.update(ACCOUNTS)
         node = self.nodes[number]
         inc = node.inc
-        assert await self.inner.node_dead(inc, self.inner.node_docs[inc].beat)
+        assert await self.inner.node_dead(inc, self.inner.node_docs[inc].beat) or self.inner.node_docs[inc].state == "dead"
         if reclaim:
             watch = Watch(self.nodes[1 - number]._open_books())
             watch._dead_since[inc] = float("-inf")
@@ -333,6 +369,8 @@ class LedgerMachine(RuleBasedStateMachine):
         node = self.nodes[number]
 
         async def admitting() -> bool:
+            if not node.admitting:  # its clock was turned while it began anew
+                await self._round(number, beat)
             return node.admitting
 
         if node._open_books().dead.is_set():
