@@ -353,7 +353,7 @@ async def serve(settings: Settings, ready: Callable[[App], Awaitable[None]] | No
     # What start-up made stays: the collector need not walk it again, nor look after every few requests.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(50_000, 20, 20)
     try:
         if ready is not None:
             await ready(app)

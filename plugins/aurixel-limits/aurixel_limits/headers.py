@@ -36,8 +36,9 @@ def duration(seconds: float) -> str:
     milliseconds = math.ceil(round(seconds * 1000, 3))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
-    minutes, rest = divmod(milliseconds, 60_000)
-    text = f"{rest / 1000:g}s"
+    whole, milliseconds = divmod(milliseconds, 1000)
+    minutes, rest = divmod(whole, 60)
+    text = f"{rest}.{milliseconds:03d}".rstrip("0") + "s" if milliseconds else f"{rest}s"
     if minutes < 60:
         return f"{minutes}m{text}" if minutes else text
     hours, minutes = divmod(minutes, 60)
