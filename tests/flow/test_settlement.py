@@ -356,6 +356,25 @@ async def test_pitfall_6_a_client_that_leaves_before_an_upstream_is_asked_pays_n
             assert len(up.requests) == routes - 1
 
 
+async def test_a_provider_that_opens_its_own_upstream_is_read_on_too(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as up:
+        file = configure(tmp_path)
+        text = file.read_text().replace('provider = "demo"', 'provider = "demo"\ndelay = 0.01')
+        file.write_text(text.replace("[ledger]\n", '[ledger]\nclient_gone = "drain"\n'))
+        async with running(file) as gw:
+            visit, family = Visit(House(gw, up, up, MovedClock())), Family("openai")
+            stays, goes = await visit.caller(), await visit.caller()
+            assert (await stays.ask(family, stream=True, model="demo-echo")).status == 200
+            whole = await stays.record()
+            wire = await visit.connect()
+            wire.send(goes.post(family.path, {**family.body, "stream": True, "model": "demo-echo"}))
+            await wire.reader.readuntil(b"\n\n")
+            await leaves(visit, wire)
+            record = await goes.record()
+            assert (record.cell, record.measured, record.counts) == ("client_gone", True, whole.counts)
+            assert record.cost == whole.cost > 0
+
+
 async def test_the_checks_are_told_once_and_only_when_the_draining_is_over(draining: Visit, asked: Asked) -> None:
     """A key that may have one request at a time has one: its upstream is still at work."""
     caller = await draining.caller(limits={"concurrency": 1})
