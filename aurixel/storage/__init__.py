@@ -11,6 +11,7 @@ Amounts are nano-dollars, 0 <= amount < 2**62, checked before anything is sent (
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -366,6 +367,9 @@ def open_store(url: str) -> Store:
             )
         return SqliteStore(Path(path))
     if scheme in ("mongodb", "mongodb+srv"):
+        # The driver waits in threads, ten of them on a small machine: with a slow store they would all be taken, and a beat
+        # would wait for its turn. As many as its pool has connections; the driver reads it when it is imported.
+        os.environ.setdefault("MOTOR_MAX_WORKERS", "100")
         try:
             from aurixel.storage.mongo import MongoStore
         except ModuleNotFoundError as error:

@@ -32,6 +32,8 @@ ALMS: Final = "0.002"
 EXPECTED: Final = {200, 402, 429, 500, 502, 503, 504, 529}
 # How a request may end here.
 CELLS: Final = {"ok", "crash", "died", "error_event", "client_gone", "refused"}
+# How long an upstream may say nothing, in seconds.
+STALL: Final = 0.3
 _TOKENS: Final = (20, 7)
 
 
@@ -76,7 +78,6 @@ class Crowd:
         self.statuses: Counter[int] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()  # (e-mail, code)
         self.requests = 0
-        self._over = asyncio.Event()
         up.on("*", self._answer)
 
     async def settle_in(self, gw: Running) -> None:
@@ -94,7 +95,6 @@ class Crowd:
             try:
                 yield
             finally:
-                self._over.set()
                 for client in clients:
                     client.cancel()
 
@@ -213,13 +213,8 @@ class Crowd:
             await scripted.event_stream(family.events(family.usage(), text="some words that take their time to come"))(call)
 
     async def _stall(self, call: Call) -> None:
-        """Say nothing until the client or the crowd has gone."""
-        over = asyncio.create_task(self._over.wait())
-        gone = asyncio.create_task(call.gone())
-        try:
-            await asyncio.wait((over, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (over, gone):
-                task.cancel()
-            await asyncio.gather(over, gone, return_exceptions=True)
+        """Say nothing for a while, unless the client leaves first; then close."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STALL):
+                await call.gone()
         call.close()
