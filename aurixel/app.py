@@ -166,7 +166,7 @@ class App:
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
-            offers=Offers(self.catalogue, clock, requests),
+            offers=Offers(self.catalogue, requests),
             policy=Policy(checks),
             ledger=ledger,
             rule=partial(charge_rule, overrides=check_overrides(settings.ledger.settlement)),
