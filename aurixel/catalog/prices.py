@@ -105,7 +105,8 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
         except Unpriced as surprise:
             for name in surprise.classes:
                 count = counts.pop(name)
-                if base := STAND_INS.get(name):
+                base = STAND_INS.get(name)
+                if base is not None and self.rate(base) is not None:
                     counts[base] = counts.get(base, 0) + count
             return counts, self.charge(counts), True
 
