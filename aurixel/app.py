@@ -187,7 +187,7 @@ class App:
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
-            offers=Offers(self.catalogue, clock, requests),
+            offers=Offers(self.catalogue, requests),
             policy=Policy(checks),
             ledger=ledger,
             matrix=matrix_in_force(settings.ledger.settlement),

@@ -11,9 +11,12 @@ from typing import Final
 
 import msgspec
 
-from aurixel.catalog.files import parse_files, parse_prices, read_files, route_faults
+from aurixel.catalog.files import parse_files, read_files, route_faults
 from aurixel.catalog.history import PriceHistory
-from aurixel.catalog.prices import OUTPUT_SIDE, PER_MILLION, STAND_INS, PriceBook, Timeline, Unpriced, known_class
+from aurixel.catalog.margins import MarginLine, Margins, Unknown
+from aurixel.catalog.price_files import parse_prices
+from aurixel.catalog.prices import OUTPUT_SIDE, PER_MILLION, PriceBook, Timeline, Unpriced, known_class
+from aurixel.catalog.repricing import RepricedLine, Repricing
 from aurixel.catalog.snapshot import (
     EMPTY,
     OPERATIONS,
@@ -21,6 +24,7 @@ from aurixel.catalog.snapshot import (
     Route,
     Snapshot,
     StoredCatalogue,
+    StoredCost,
     StoredModel,
     StoredPrice,
     decode,
@@ -35,17 +39,22 @@ __all__ = [
     "OPERATIONS",
     "OUTPUT_SIDE",
     "PER_MILLION",
-    "STAND_INS",
     "Catalogue",
+    "MarginLine",
+    "Margins",
     "Model",
     "PriceBook",
     "PriceHistory",
+    "RepricedLine",
+    "Repricing",
     "Route",
     "Snapshot",
     "StoredCatalogue",
+    "StoredCost",
     "StoredModel",
     "StoredPrice",
     "Timeline",
+    "Unknown",
     "Unpriced",
     "known_class",
     "parse_files",
@@ -118,15 +127,13 @@ class Catalogue:
         return not version or self._dated(catalogue, stored.models) != stored
 
     async def import_prices(self, file: TomlFile, author: str) -> int:
-        """Add a price file's prices to the newest version: the same model and instant is replaced, the rest stays.
+        """Publish what `with_prices` gives; the number of the version that says so.
 
         `ConfigFaults` names what is wrong in the file, models unknown to the catalogue among it.
         """
         for _ in range(_TRIES):
             version, stored = await self._newest()
-            merged = {(price.model, price.effective_ms): price for price in stored.prices}
-            merged |= {(price.model, price.effective_ms): price for price in parse_prices(file, stored.models)}
-            combined = StoredCatalogue(models=stored.models, prices=[merged[key] for key in sorted(merged)])
+            combined = _combined(stored, file)
             if combined == stored:
                 await self.refresh()
                 return version
@@ -134,6 +141,12 @@ class Catalogue:
                 await self.refresh()
                 return version + 1
         raise GatewayError("store_unavailable", "The catalogue is being changed by others; try again.")
+
+    async def with_prices(self, file: TomlFile) -> StoredCatalogue:
+        """The newest version with a price file's prices and costs: one for the same model (and upstream) and instant is
+        replaced, the rest stays. Nothing is published."""
+        _, stored = await self._newest()
+        return _combined(stored, file)
 
     async def _newest(self) -> tuple[int, StoredCatalogue]:
         version = await self._store.catalogue_version()
@@ -146,7 +159,7 @@ class Catalogue:
             name: msgspec.structs.replace(model, created_ms=before[name].created_ms if name in before else now)
             for name, model in catalogue.models.items()
         }
-        return StoredCatalogue(models=models, prices=catalogue.prices)
+        return msgspec.structs.replace(catalogue, models=models)
 
     async def _put(self, version: int, catalogue: StoredCatalogue, author: str) -> bool:
         """Insert a version. What landed without an answer is told apart from somebody else's by reading it."""
@@ -159,3 +172,14 @@ class Catalogue:
             if landed is None:
                 raise
             return landed.body == body
+
+
+def _combined(stored: StoredCatalogue, file: TomlFile) -> StoredCatalogue:
+    new_prices, new_costs = parse_prices(file, stored.models)
+    prices = {price.key: price for price in (*stored.prices, *new_prices)}
+    costs = {cost.key: cost for cost in (*stored.costs, *new_costs)}
+    return StoredCatalogue(
+        models=stored.models,
+        prices=[prices[key] for key in sorted(prices)],
+        costs=[costs[key] for key in sorted(costs)],
+    )

@@ -92,6 +92,30 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
             raise Unpriced(frozenset(unpriced), nanos)
         return nanos
 
+    def settle(self, usage: Counts) -> tuple[dict[str, int], Nanos, bool]:
+        """The counts a request that used this is recorded with, its charge, and whether something in it had no price.
+
+        What nobody asked for and has no price is charged as its stand-in, or not at all, and is counted as that.
+        """
+        counts = {name: count for name, count in usage.items() if count}
+        if self.rates.get("requests"):
+            counts["requests"] = 1
+        try:
+            return counts, self.charge(counts), False
+        except Unpriced as surprise:
+            for name in surprise.classes:
+                count = counts.pop(name)
+                base = STAND_INS.get(name)
+                if base is not None and self.rate(base) is not None:
+                    counts[base] = counts.get(base, 0) + count
+            return counts, self.charge(counts), True
+
+    def exactly(self, counts: Counts) -> Nanos:
+        """As `charge`, with no class at its neighbour's rate: `Unpriced` for what has no rate of its own."""
+        if missing := self.missing(name for name, count in counts.items() if count):
+            raise Unpriced(missing, 0)
+        return self.charge(counts)
+
     def rate(self, name: str) -> int | None:
         """Nanos per million units as they are charged, fallbacks included; None: unpriced."""
         found = self.lookup.get(name)

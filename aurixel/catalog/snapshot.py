@@ -64,12 +64,32 @@ class StoredPrice(msgspec.Struct, kw_only=True):
     effective_ms: int
     rates: dict[str, int]
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What there is one price of."""
+        return self.model, self.effective_ms
+
+
+class StoredCost(msgspec.Struct, kw_only=True):
+    """What an upstream ("": any that has no cost of its own) charges us for a model; `rates` as in `StoredPrice`."""
+
+    model: str
+    upstream: str
+    effective_ms: int
+    rates: dict[str, int]
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What there is one cost of."""
+        return self.model, self.upstream, self.effective_ms
+
 
 class StoredCatalogue(msgspec.Struct, kw_only=True):
     """The stored JSON: `CatalogueDoc.body`."""
 
     models: dict[str, StoredModel]
     prices: list[StoredPrice]
+    costs: list[StoredCost] = []
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +98,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     models: Mapping[str, Model]
     timelines: Mapping[str, Timeline]
+    costs: Mapping[tuple[str, str], Timeline] = MappingProxyType({})
 
     def model(self, id: str) -> Model | None:
         """The model clients call `id`; None if there is none."""
@@ -87,6 +108,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         """The prices in effect at an instant; None: unpriced, and thus not served."""
         timeline = self.timelines.get(model_id)
         return timeline.at(at_ms) if timeline is not None else None
+
+    def cost(self, model_id: str, upstream: str, at_ms: int) -> PriceBook | None:
+        """What the upstream charged us at an instant, by its own cost or else by that of any; None: nobody said."""
+        for key in ((model_id, upstream), (model_id, "")):
+            timeline = self.costs.get(key)
+            if timeline is not None and (book := timeline.at(at_ms)) is not None:
+                return book
+        return None
 
     def unpriced(self, at_ms: int) -> tuple[str, ...]:
         """The models that are refused at that instant for want of a price, in order of their names."""
@@ -116,13 +145,20 @@ def snapshot_of(doc: CatalogueDoc) -> Snapshot:
     stored = decode(doc.body)
     books: dict[str, list[PriceBook]] = {}
     for price in stored.prices:
-        book = PriceBook(version=doc.version, effective_ms=price.effective_ms, rates=MappingProxyType(price.rates))
-        books.setdefault(price.model, []).append(book)
+        books.setdefault(price.model, []).append(_book(doc.version, price))
+    costs: dict[tuple[str, str], list[PriceBook]] = {}
+    for cost in stored.costs:
+        costs.setdefault((cost.model, cost.upstream), []).append(_book(doc.version, cost))
     return Snapshot(
         version=doc.version,
         models=MappingProxyType({name: _model(name, model) for name, model in stored.models.items()}),
         timelines=MappingProxyType({name: Timeline.of(of_model) for name, of_model in books.items()}),
+        costs=MappingProxyType({key: Timeline.of(of_both) for key, of_both in costs.items()}),
     )
+
+
+def _book(version: int, dated: StoredPrice | StoredCost) -> PriceBook:
+    return PriceBook(version=version, effective_ms=dated.effective_ms, rates=MappingProxyType(dated.rates))
 
 
 def _model(id: str, model: StoredModel) -> Model:

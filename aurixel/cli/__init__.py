@@ -15,7 +15,7 @@ import click
 
 from aurixel.cli.account import account
 from aurixel.cli.check import check
-from aurixel.cli.credit import credit, usage
+from aurixel.cli.credit import credit
 from aurixel.cli.dev import dev
 from aurixel.cli.journal import journal
 from aurixel.cli.key import key
@@ -25,6 +25,7 @@ from aurixel.cli.plugins import plugins, with_plugin_commands
 from aurixel.cli.prices import prices, reload
 from aurixel.cli.serve import serve
 from aurixel.cli.shell import report
+from aurixel.cli.usage import usage
 
 __all__ = ["main"]
 

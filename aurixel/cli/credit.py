@@ -1,21 +1,18 @@
-"""`aurixel credit` and `aurixel usage`: bring credit in, and see where it went."""
+"""`aurixel credit`: bring credit in, and put right what is wrong with it."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from aurixel.cli.shell import Instant, Shell, Usd, instant, shared, table
+from aurixel.cli.shell import Shell, Usd, shared
 from aurixel.clock import SystemClock
 from aurixel.values import format_usd
 
 if TYPE_CHECKING:
-    from aurixel.storage import Movement, UsageSums
-
-By = Literal["model", "day", "key"]
+    from aurixel.storage import Movement
 
 
 @click.group()
@@ -39,81 +36,60 @@ def grant(shell: Shell, email: str, amount: int, reason: str, id: str | None, au
     aurixel credit grant ada@example.com 10.00 --reason "welcome"
     aurixel credit grant ada@example.com 25 --reason "invoice 17" --id invoice-17
     """
+    _move(shell, email, "grant", amount, reason, id, author)
+
+
+# A negative amount looks like an option.
+@credit.command(context_settings={"ignore_unknown_options": True})
+@click.argument("email")
+@click.argument("amount", type=Usd(signed=True))
+@click.option("--reason", required=True, help="Why, for the record.")
+@click.option("--id", "id", help="Names this adjustment: the same id for an account again changes nothing.")
+@click.option("--author", help="Who adjusts it, for the record. [default: the system's user]")
+@shared
+def adjust(shell: Shell, email: str, amount: int, reason: str, id: str | None, author: str | None) -> None:
+    """Correct the credit of the account of EMAIL by AMOUNT USD, up or down.
+
+    A correction is a movement of its own: what it corrects stays in the books. One that would take more than what is
+    available takes nothing, and is kept as refused; to try again, give it another --id.
+
+    \b
+    aurixel credit adjust ada@example.com 1.20 --reason "charged twice by outage of 3 May"
+    aurixel credit adjust ada@example.com -5 --reason "grant of 2 May was meant for another" --id wrong-grant-17
+    """
+    _move(shell, email, "adjustment", amount, reason, id, author)
+
+
+def _move(
+    shell: Shell, email: str, kind: Literal["grant", "adjustment"], amount: int, reason: str, id: str | None, author: str | None
+) -> None:
+    """Make the movement and tell what it did."""
     from aurixel.accounts import AccountRefused, find_account, show_account
     from aurixel.ledger import Movements
 
-    movement_id = f"grant:{id or secrets.token_hex(8)}"
+    if not reason.strip():
+        raise click.BadParameter("say why: it is all that anyone will know of it later", param_hint="--reason")
+    movement_id = f"{kind}:{id or secrets.token_hex(8)}"
 
     async def work() -> tuple[Movement, int, bool]:
         async with shell.store(shell.settings("store")) as store:
             profile = await find_account(store, email)
-            if profile.status == "closed":
+            if profile.status == "closed" and kind == "grant":
                 raise AccountRefused("account_closed", "the account is closed")
             before = id is not None and await store.movement_find(profile.account, movement_id) is not None
             movement = await Movements(store, SystemClock()).apply(
-                profile.account, movement_id, "grant", amount, reason, author or user()
+                profile.account, movement_id, kind, amount, reason, author or user()
             )
             return movement, (await show_account(store, email)).available, before
 
     movement, available, before = shell.run(work())
     took = format_usd(movement.took if movement.took is not None else movement.amount)
     value = {"id": movement.id, "n": movement.n, "amount": took, "available": format_usd(available)}
-    done = f"{took} USD was granted before, and is not again" if before else f"granted {took} USD"
+    if kind == "grant":
+        done = f"{took} USD was granted before, and is not again" if before else f"granted {took} USD"
+    else:
+        done = f"adjusted by {took} USD before, and not again" if before else f"adjusted by {took} USD"
     shell.show(value, f"{done} ({movement.id}); available: {format_usd(available)} USD")
-
-
-@click.command()
-@click.argument("email")
-@click.option("--since", type=Instant(ahead=False), default="30d", show_default=True, help="A date (UTC), or a span back.")
-@click.option("--by", type=click.Choice(get_args(By)), default="model", show_default=True, help="One line for each.")
-@shared
-def usage(shell: Shell, email: str, since: int, by: By) -> None:
-    """Show what the account of EMAIL used and what it cost.
-
-    Counted from the hour of --since on.
-
-    \b
-    aurixel usage ada@example.com
-    aurixel usage ada@example.com --since 2026-01-01 --by day --json
-    """
-    from aurixel.accounts import find_account
-
-    async def work() -> list[UsageSums]:
-        async with shell.store(shell.settings("store")) as store:
-            profile = await find_account(store, email)
-            return await store.usage_sums(profile.account, since, by)
-
-    sums = shell.run(work())
-    total: dict[str, int] = {}
-    for each in sums:
-        for name, value in each.sums.items():
-            total[name] = total.get(name, 0) + value
-    shown = {
-        "email": email,
-        "since": instant(since),
-        "by": by,
-        "rows": [{by: each.group, **_line(each.sums)} for each in sums],
-        "total": _line(total),
-    }
-    shell.show(shown, _report(by, sums, total))
-
-
-def _line(sums: Mapping[str, int]) -> dict[str, Any]:
-    counts = {name: value for name, value in sorted(sums.items()) if name not in ("requests", "cost")}
-    return {"requests": sums.get("requests", 0), "cost": format_usd(sums.get("cost", 0)), "counts": counts}
-
-
-def _report(by: str, sums: list[UsageSums], total: Mapping[str, int]) -> str:
-    if not sums:
-        return "nothing was used"
-    classes = [name for name in sorted(total) if name not in ("requests", "cost")]
-
-    def row(group: str, values: Mapping[str, int]) -> list[str]:
-        counts = [str(values.get(name, 0)) for name in classes]
-        return [group, str(values.get("requests", 0)), *counts, format_usd(values.get("cost", 0))]
-
-    rows = [*(row(each.group, each.sums) for each in sums), row("total", total)]
-    return table((by, "requests", *classes, "USD"), rows)
 
 
 def user() -> str:

@@ -153,7 +153,7 @@ async def _prepare(running: App) -> tuple[IssuedKey, Nanos]:
     settings, store, clock = running.settings, running.store, running.clock
     files, demo = read_files(*settings.catalogue_files), read_files(_DEMO / "models.toml", _DEMO / "prices.toml")
     more = [price for price in demo.prices if price.model not in files.models]
-    both = StoredCatalogue(models={**demo.models, **files.models}, prices=[*files.prices, *more])
+    both = StoredCatalogue(models={**demo.models, **files.models}, prices=[*files.prices, *more], costs=files.costs)
     await running.catalogue.publish(both, "dev")
     available = await _credited(store, clock)
     issued = await create_key(store, clock, settings.security.secret, EMAIL, parse_limits=limits_parser(()), name="dev")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 import click
 
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
-from aurixel.values import MAX_NANOS, format_usd, parse_usd
+from aurixel.values import format_usd, parse_usd
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
@@ -186,9 +186,11 @@ def store_exists(settings: Settings) -> bool:
 
 async def count_accounts(store: Store) -> int:
     """How many accounts there are, for a bar."""
-    count, after = 0, ""
-    while page := await store.accounts_page(after, 1000):
-        count, after = count + len(page), page[-1].id
+    from aurixel.storage import accounts_of
+
+    count = 0
+    async for _ in accounts_of(store):
+        count += 1
     return count
 
 
@@ -208,9 +210,12 @@ def placing(settings: Settings) -> Iterator[None]:
 
 
 class Usd(IntParam):
-    """An amount above zero in USD, exact, in nano-dollars."""
+    """An amount in USD, exact, in nano-dollars: above zero, or with `signed` anything but zero."""
 
     name = "USD"
+
+    def __init__(self, *, signed: bool = False) -> None:
+        self._signed = signed
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Nano-dollars."""
@@ -218,7 +223,9 @@ class Usd(IntParam):
             nanos = parse_usd(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not 0 < nanos <= MAX_NANOS:
+        if self._signed and not nanos:
+            self.fail("an amount of zero changes nothing", param, ctx)
+        if not self._signed and nanos <= 0:
             self.fail("the amount must be above zero", param, ctx)
         return nanos
 

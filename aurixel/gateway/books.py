@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final
 
-from aurixel.catalog import OUTPUT_SIDE, STAND_INS, Unpriced
+from aurixel.catalog import OUTPUT_SIDE
 from aurixel.clock import Clock
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.offers import Offer
@@ -119,19 +119,10 @@ class Books:
         return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
 
     def _priced(self, usage: Usage) -> tuple[dict[str, int], Nanos]:
-        price = self.offer.price
-        counts = {name: count for name, count in usage.counts.items() if count}
-        if price.rates.get("requests"):
-            counts["requests"] = 1
-        try:
-            return counts, price.charge(counts)
-        except Unpriced as surprise:
+        counts, cost, surprised = self.offer.price.settle(usage.counts)
+        if surprised:
             self._surprised()
-            for name in surprise.classes:
-                count = counts.pop(name)
-                if base := STAND_INS.get(name):
-                    counts[base] = counts.get(base, 0) + count
-            return counts, price.charge(counts)
+        return counts, cost
 
     def _seen(self) -> Usage:
         """All that the upstream reported, or was seen to generate."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from aurixel.catalog import Catalogue, Model, PriceBook
-from aurixel.clock import Clock
 from aurixel.errors import ClientError, GatewayError
 from aurixel.gateway.exchange import RequestHead
 from aurixel.gateway.sizing import Bound, size
@@ -59,16 +58,19 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Offers:
     """The catalogue, asked on behalf of requests."""
 
-    def __init__(self, catalogue: Catalogue, clock: Clock, metrics: RequestMetrics) -> None:
-        self._catalogue, self._clock, self._metrics = catalogue, clock, metrics
+    def __init__(self, catalogue: Catalogue, metrics: RequestMetrics) -> None:
+        self._catalogue, self._metrics = catalogue, metrics
 
     def make(self, head: RequestHead, principal: Principal, dialect: Dialect, request: ParsedRequest, model_id: str) -> Offer:
-        """The offer for a request, on `model_id`; raises a named error where it is unknown or has no price."""
+        """The offer for a request, on `model_id`; raises a named error where it is unknown or has no price.
+
+        The price is that of the instant the request came, so that the record's `at_ms` says which one it was.
+        """
         catalogue = self._catalogue.current
         model = catalogue.model(model_id)
         if model is None or dialect.operation not in model.operations:
             raise ClientError("model_not_found", "The model does not exist or is not offered here.", param="model")
-        price = catalogue.price(model.id, self._clock.wall_ms())
+        price = catalogue.price(model.id, head.at_ms)
         if price is None:
             self._metrics.unpriced()
             raise GatewayError("model_unpriced", f"The model '{model.id}' has no price at present and is not served.")

@@ -5,7 +5,7 @@ Pure: it says which records, sums and post a frame means, and how its cost is sp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 import msgspec
@@ -63,12 +63,8 @@ class Frame(msgspec.Struct, frozen=True):
         """Its sums by hour, model and key."""
         buckets: dict[tuple[int, str, str], dict[str, int]] = {}
         for intent, settlement in self.items:
-            sums = buckets.setdefault((intent.at_ms // HOUR_MS, intent.model, intent.key_id), {"requests": 0, "cost": 0})
-            sums["requests"] += 1
-            sums["cost"] += settlement.cost
-            for name, units in settlement.counts.items():
-                if name != "requests":  # the class of that name counts the same thing
-                    sums[name] = sums.get(name, 0) + units
+            sums = buckets.setdefault((intent.at_ms // HOUR_MS, intent.model, intent.key_id), {})
+            count_in(sums, settlement.cost, settlement.counts)
         for (hour, model, key_id), sums in buckets.items():
             yield RollupAdd(account=self.account, hour=hour, model=model, key_id=key_id, inc=inc, s=self.s, sums=sums)
 
@@ -89,6 +85,15 @@ class Frame(msgspec.Struct, frozen=True):
             available=rest,
             written_off=self.cost - lease - rest,
         )
+
+
+def count_in(sums: dict[str, int], cost: Nanos, counts: Mapping[str, int], requests: int = 1) -> None:
+    """Add a request to the sums of a rollup, or with `requests` = -1 take it out."""
+    sums["requests"] = sums.get("requests", 0) + requests
+    sums["cost"] = sums.get("cost", 0) + requests * cost
+    for name, units in counts.items():
+        if name != "requests":  # the class of that name counts the same thing
+            sums[name] = sums.get(name, 0) + requests * units
 
 
 def freeze(s: int, account: str, prev: int | None, items: tuple[Item, ...]) -> Frame:

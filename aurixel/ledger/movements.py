@@ -64,7 +64,7 @@ class Movements:
             if found is not None:
                 if (found.kind, found.amount) != (kind, amount):
                     raise MovementError("movement_conflict", f"movement {id} exists with another kind or amount")
-                return _checked(await self._finish(found))
+                return _checked(await self.finish(found))
             doc = await self._read(account)
             if doc.credited + amount > MAX_NANOS:
                 raise MovementError("amount_invalid", "the account would hold more than can be counted")
@@ -86,7 +86,7 @@ class Movements:
             if not await self._store.movement_put(movement):
                 taken = await self._store.movement_at(account, last + 1)
                 if taken is not None and taken.id != id:
-                    await self._finish(taken)
+                    await self.finish(taken)
         raise StoreUnavailable("the account's movements do not come to rest")
 
     async def finish_open(self) -> int:
@@ -94,7 +94,7 @@ class Movements:
         finished = 0
         for movement in await self._store.movements_open(OPEN_PAGE):
             try:
-                await self._finish(movement)
+                await self.finish(movement)
                 finished += 1
             except MovementError as error:
                 key = f"{movement.account}:{movement.n}"
@@ -103,8 +103,8 @@ class Movements:
                     log.error("movement %s of account %s stays open: %s", movement.id, movement.account, error)
         return finished
 
-    async def _finish(self, movement: Movement) -> Movement:
-        """Apply it if it is next, and write down what it took."""
+    async def finish(self, movement: Movement) -> Movement:
+        """Apply it if it is next, write down what it took, and return it. `MovementError`: "account_removed"."""
         account, n = movement.account, movement.n
         recalled = False
         for _ in range(TRIES):

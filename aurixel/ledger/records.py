@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from aurixel.errors import AurixelError
-from aurixel.ledger.frames import HOUR_MS
+from aurixel.ledger.frames import HOUR_MS, count_in
 from aurixel.storage import AccountDoc, RollupAdd, Store, UsageRecord, usage_pages
 from aurixel.values import Nanos, format_usd
 
@@ -21,7 +21,7 @@ RECORDS: Final = 2000
 MOST_ROLLUPS: Final = 100_000
 
 Found: TypeAlias = tuple[str, str]  # a fault's code and words
-_Bucket: TypeAlias = tuple[int, str, str, str]  # hour, model, key, incarnation
+Bucket: TypeAlias = tuple[int, str, str, str]  # hour, model, key, incarnation
 
 
 class Charges(Protocol):
@@ -56,48 +56,48 @@ class Records:
         while hour is not None:
             since_ms = hour * HOUR_MS
             listed, hour = await whole_hours(self._store, account, hour)
-            left = {_bucket(rollup): (rollup.s, dict(rollup.sums)) for rollup in listed}
-            late: dict[_Bucket, _Late] = {}
+            left = {bucket_of(rollup): (rollup.s, dict(rollup.sums)) for rollup in listed}
+            late: dict[Bucket, _Late] = {}
             async for page in usage_pages(self._store, account, since_ms, None if hour is None else hour * HOUR_MS, RECORDS):
                 if self._charges is not None:
                     await self._charges.load({record.price_version for record in page})
                 for record in page:
-                    bucket = (record.at_ms // HOUR_MS, record.model, record.key_id, record.inc)
+                    bucket = bucket_of(record)
                     counted = left.get(bucket)
                     if counted is None or record.s > counted[0]:
                         _put_off(late, bucket, record)
                     else:
-                        take(counted[1], record)
+                        count_in(counted[1], record.cost, record.counts, -1)
                     if self._charges is not None and (words := _mischarged(self._charges, record)):
                         charged.add(words)
                 self.read += len(page)
                 self._step(self.read)
             for bucket, (_, sums) in left.items():
                 if any(sums.values()):
-                    rollups.add(f"{_name(bucket)} is off by {_off(sums)}")
+                    rollups.add(f"{name_of(bucket)} is off by {_off(sums)}")
             if late:
                 for bucket in await self._missing(account, late):
-                    rollups.add(f"{_name(bucket)} lacks records that are posted")
+                    rollups.add(f"{name_of(bucket)} lacks records that are posted")
         return [
             *rollups.told("rollups", "rollups are not the sums of their records"),
             *charged.told("charge", "records do not cost what their counts and prices make"),
         ]
 
-    async def _missing(self, account: str, late: dict[_Bucket, _Late]) -> list[_Bucket]:
+    async def _missing(self, account: str, late: dict[Bucket, _Late]) -> list[Bucket]:
         """Those of the buckets whose rollup should have been added to by now, and was not."""
         doc = await self._store.account_read(account)
-        due: list[tuple[_Bucket, int]] = []
+        due: list[tuple[Bucket, int]] = []
         for bucket, records in late.items():
             if (s := await self._due(doc, bucket[3], records)) is not None:
                 due.append((bucket, s))
         if not due:
             return []
-        has: dict[_Bucket, int] = {}
+        has: dict[Bucket, int] = {}
         read: int | None = 0
         for hour in sorted({bucket[0] for bucket, _ in due}):
             if read is not None and hour >= read:
                 listed, read = await whole_hours(self._store, account, hour)
-                has |= {_bucket(rollup): rollup.s for rollup in listed}
+                has |= {bucket_of(rollup): rollup.s for rollup in listed}
         return [bucket for bucket, s in due if has.get(bucket, -1) < s]
 
     async def _due(self, doc: AccountDoc | None, inc: str, records: _Late) -> int | None:
@@ -142,16 +142,7 @@ async def whole_hours(store: Store, account: str, hour: int) -> tuple[list[Rollu
         limit = min(limit * 4, MOST_ROLLUPS)
 
 
-def take(sums: dict[str, int], record: UsageRecord) -> None:
-    """Take a record out of the sums of a rollup."""
-    sums["requests"] = sums.get("requests", 0) - 1
-    sums["cost"] = sums.get("cost", 0) - record.cost
-    for unit, count in record.counts.items():
-        if unit != "requests":  # the class of that name counts the same thing
-            sums[unit] = sums.get(unit, 0) - count
-
-
-def _put_off(late: dict[_Bucket, _Late], bucket: _Bucket, record: UsageRecord) -> None:
+def _put_off(late: dict[Bucket, _Late], bucket: Bucket, record: UsageRecord) -> None:
     found = late.setdefault(bucket, _Late(record.s))
     found.s = min(found.s, record.s)
     if record.cost:
@@ -170,11 +161,14 @@ def _mischarged(charges: Charges, record: UsageRecord) -> str:
     return f"{named}, should be {format_usd(expected)}"
 
 
-def _bucket(rollup: RollupAdd) -> _Bucket:
-    return rollup.hour, rollup.model, rollup.key_id, rollup.inc
+def bucket_of(one: RollupAdd | UsageRecord) -> Bucket:
+    """Which rollup a record is counted in, or which one this is."""
+    hour = one.hour if isinstance(one, RollupAdd) else one.at_ms // HOUR_MS
+    return hour, one.model, one.key_id, one.inc
 
 
-def _name(bucket: _Bucket) -> str:
+def name_of(bucket: Bucket) -> str:
+    """A rollup in words."""
     hour, model, key_id, inc = bucket
     return f"hour {hour}, {model}, key {key_id}, node {inc}"
 

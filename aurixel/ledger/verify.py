@@ -15,7 +15,7 @@ import msgspec
 
 from aurixel.ledger.movements import TAKES_WHAT_IS_THERE
 from aurixel.ledger.records import Charges, Found, Records
-from aurixel.storage import AccountDoc, Movement, Store
+from aurixel.storage import AccountDoc, Movement, Store, accounts_of
 from aurixel.values import Nanos, format_usd
 
 PAGE: Final = 500
@@ -57,14 +57,11 @@ class Sums(msgspec.Struct, frozen=True, kw_only=True):
 async def add_up(store: Store) -> Sums:
     """The accounts' own documents, each by itself: cheap enough to be watched. May raise `StoreUnavailable`."""
     available = leased = drift = 0
-    after = ""
-    while page := await store.accounts_page(after, PAGE):
-        for doc in page:
-            out = _leased(doc)
-            available += doc.available
-            leased += out
-            drift += abs(doc.available + out - (doc.credited - doc.spent))
-        after = page[-1].id
+    async for doc in accounts_of(store):
+        out = _leased(doc)
+        available += doc.available
+        leased += out
+        drift += abs(doc.available + out - (doc.credited - doc.spent))
     return Sums(available=available, leased=leased, drift=drift)
 
 
@@ -82,19 +79,17 @@ async def verify(
     `StoreUnavailable`.
     """
     faults: list[Fault] = []
-    done, after = 0, ""
+    done = 0
     records = Records(store, charges, lambda count: progress(done, count))
-    while page := await store.accounts_page(after, PAGE):
-        for listed in page:
-            told = await _account(store, listed)
-            told += await _rollups(store, listed.id) if quick else await records.check(listed.id)
-            for code, text in told:
-                fault = Fault(listed.id, code, text)
-                faults.append(fault)
-                found(fault)
-            done += 1
-            progress(done, records.read)
-        after = page[-1].id
+    async for listed in accounts_of(store):
+        told = await _account(store, listed)
+        told += await _rollups(store, listed.id) if quick else await records.check(listed.id)
+        for code, text in told:
+            fault = Fault(listed.id, code, text)
+            faults.append(fault)
+            found(fault)
+        done += 1
+        progress(done, records.read)
     return Report(
         ok=not faults,
         accounts=done,
@@ -111,7 +106,7 @@ async def _account(store: Store, doc: AccountDoc) -> list[Found]:
         have, should = format_usd(doc.available + _leased(doc)), format_usd(doc.credited - doc.spent)
         faults.append(("sum", f"available and leases are {have}, credited less spent is {should}"))
     faults += await _movements(store, doc)
-    faults += await _usage(store, doc)
+    faults += await check_usage(store, doc)
     amounts = [doc.available, doc.credited, doc.spent, doc.written_off, *(lease.amount for lease in doc.leases.values())]
     if min(amounts) < 0:
         faults.append(("negative", "an amount is negative"))
@@ -160,8 +155,8 @@ def _may_take(movement: Movement) -> bool:
     return amount < 0 and (took == 0 or (movement.kind in TAKES_WHAT_IS_THERE and took is not None and amount < took < 0))
 
 
-async def _usage(store: Store, doc: AccountDoc) -> list[Found]:
-    """`spent + written_off` is the cost of the posted records: exactly, if nothing is posted while they are added up."""
+async def check_usage(store: Store, doc: AccountDoc) -> list[Found]:
+    """A fault, unless `spent + written_off` is the cost of the posted records; what is posted meanwhile is the slack."""
     for attempt in range(TRIES):
         if attempt:
             await asyncio.sleep(PAUSE_S)

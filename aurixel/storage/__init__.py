@@ -348,6 +348,31 @@ async def usage_stream(store: Store, account: str, since_ms: int = 0, page: int 
             yield record
 
 
+async def accounts_of(store: Store, only: str | None = None, size: int = 1000) -> AsyncIterator[AccountDoc]:
+    """Every account in the order of their ids, or only this one; nothing if it is not there."""
+    if only is not None:
+        doc = await store.account_read(only)
+        if doc is not None:
+            yield doc
+        return
+    after = ""
+    while page := await store.accounts_page(after, size):
+        for doc in page:
+            yield doc
+        after = page[-1].id
+
+
+async def usage_of_all(
+    store: Store, since_ms: int = 0, until_ms: int | None = None, size: int = 1000
+) -> AsyncIterator[tuple[int, list[UsageRecord]]]:
+    """The records of every account as `usage_pages`, one account after another; each page with how many came before."""
+    done = 0
+    async for account in accounts_of(store):
+        async for page in usage_pages(store, account.id, since_ms, until_ms, size):
+            yield done, page
+        done += 1
+
+
 def open_store(url: str) -> Store:
     """The store a URL names, not yet opened: `sqlite:///relative.db`, `sqlite:////absolute.db` or `mongodb://...`.
 

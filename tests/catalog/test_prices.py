@@ -60,7 +60,7 @@ def _model() -> StoredModel:
 
 def book(name: str) -> PriceBook:
     models = {price: _model() for price in ("openai-like", "anthropic-like", "media", "dust")}
-    (rates,) = (price.rates for price in parse_prices(TomlFile("prices.toml", PRICES), models) if price.model == name)
+    (rates,) = (price.rates for price in parse_prices(TomlFile("prices.toml", PRICES), models)[0] if price.model == name)
     return PriceBook(version=1, effective_ms=0, rates=rates)
 
 
@@ -236,3 +236,14 @@ def test_what_has_no_price_is_named_and_the_rest_is_charged(book: PriceBook, cou
         book.charge(counts)
     assert refused.value.classes == bare
     assert refused.value.priced == book.charge(priced(book, counts))
+
+
+@given(books, counted)
+def test_what_is_recorded_of_a_settled_request_costs_what_it_was_charged(book: PriceBook, usage: dict[str, int]) -> None:
+    counts, charge, surprised = book.settle(usage)
+    assert book.charge(counts) == charge
+    assert all(counts.values())
+    assert ("requests" in counts) == bool(book.rates.get("requests") or (usage.get("requests") and "requests" in book.rates))
+    assert surprised == any(units and book.rate(name) is None for name, units in usage.items())
+    again = {name: units for name, units in counts.items() if name != "requests"}
+    assert book.settle(again)[:2] == (counts, charge)

@@ -381,7 +381,7 @@ def test_the_environment_may_name_the_configuration(aurixel: Run, folder: Path, 
     [
         (("acount",), "account"),
         (("account", "crate", "a@b"), "create"),
-        (("usage",), "EMAIL"),
+        (("account", "show"), "EMAIL"),
         (("usage", "a@b", "--by", "hour"), "model"),
         (("usage", "a@b", "--jsn"), "--json"),
     ],
