@@ -179,6 +179,15 @@ class CatalogueDoc(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class ShelfDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A document on a plugin's shelf. `rev` rises with each change; `body` is JSON whose shape the plugin owns."""
+
+    shelf: str
+    id: str
+    rev: int
+    body: bytes
+
+
 class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a usage report: `group` is a model, a day (`YYYY-MM-DD`, UTC) or a key id; `sums` as in `RollupAdd`."""
 
@@ -312,6 +321,18 @@ class Store(Protocol):
     async def catalogue_read(self, version: int) -> CatalogueDoc | None: ...
     async def catalogue_put(self, doc: CatalogueDoc) -> bool:
         """Insert; False where that version exists (someone else was faster)."""
+
+    # --- shelves (docs/plugins.md): a plugin's own documents, each changed by itself -----------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        """Insert with `rev` 1; False where the shelf has that id."""
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None: ...
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        """Replace the body, `rev` + 1, where `rev` is still that."""
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        """Documents whose id starts with `prefix` and comes after `after`, in the order of their ids."""
 
 
 def usage_stream(store: Store, account: str, since_ms: int = 0, page: int = 1000) -> AsyncIterator[UsageRecord]:

@@ -38,6 +38,7 @@ from aurixel.storage import (
     Profile,
     ProfileStatus,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -80,6 +81,7 @@ INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
     "profiles": [_index("email_lower", unique=True)],
     "keys": [_index("account", "created_ms", "_id")],
     "catalogue": [],
+    "shelf": [],
 }
 
 _ACCOUNT: Final = {name: True for name in AccountDoc.__struct_fields__ if name != "id"}
@@ -507,6 +509,29 @@ class MongoStore:
         values = _wide(msgspec.structs.asdict(doc))
         return await self._inserted("catalogue", {"_id": values.pop("version"), **values})
 
+    # --- shelves: `_id` is `<shelf>/<id>`, the shard key -------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        return await self._inserted("shelf", {"_id": f"{shelf}/{id}", "rev": Int64(1), "body": body})
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        with _asking():
+            doc = await self._of("shelf").find_one({"_id": f"{shelf}/{id}"})
+        return None if doc is None else _shelf_doc(doc)
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        change = {"$set": {"body": body}, "$inc": {"rev": Int64(1)}}
+        return await self._matched("shelf", {"_id": f"{shelf}/{id}", "rev": Int64(rev)}, change)
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        first, end = checks.shelf_range(shelf, prefix, after, limit)
+        where = {"_id": {"$gte": f"{shelf}/{first}", "$lt": f"{shelf}/{end}"}}
+        return [_shelf_doc(doc) for doc in await self._found("shelf", where, ["_id"], limit)]
+
     # --- ways of asking ---------------------------------------------------------------------------------------------
 
     def _of(self, collection: str) -> _Collection:
@@ -626,6 +651,11 @@ def _becomes(state: NodeState, **values: str) -> _Doc:
 
 def _key(doc: _Doc) -> KeyDoc:
     return _known(KeyDoc, {**doc, "limits": msgspec.json.decode(doc["limits"])}, id="_id")
+
+
+def _shelf_doc(doc: _Doc) -> ShelfDoc:
+    shelf, _, name = doc["_id"].partition("/")
+    return ShelfDoc(shelf=shelf, id=name, rev=doc["rev"], body=doc["body"])
 
 
 def _usage_doc(record: UsageRecord) -> _Doc:

@@ -27,6 +27,7 @@ from aurixel.storage import (
     Profile,
     ProfileStatus,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -55,6 +56,7 @@ _NODE: Final = _columns(NodeDoc, by="claimed_by")
 _PROFILE: Final = _columns(Profile)
 _KEY: Final = _columns(KeyDoc)
 _CATALOGUE: Final = _columns(CatalogueDoc)
+_SHELF: Final = _columns(ShelfDoc)
 
 _COUNTS: Final = UsageRecord.__struct_fields__.index("counts")
 _RECORD_PUT: Final = f"INSERT INTO usage ({_USAGE}) VALUES ({_marks(UsageRecord)}) ON CONFLICT (request_id) DO NOTHING"
@@ -423,6 +425,29 @@ class SqliteStore:
         checks.amounts(version=doc.version)
         sql = f"INSERT INTO catalogue ({_CATALOGUE}) VALUES ({_marks(CatalogueDoc)}) ON CONFLICT DO NOTHING"
         return await self._changed(sql, *msgspec.structs.astuple(doc))
+
+    # --- shelves ----------------------------------------------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        sql = f"INSERT INTO shelf_docs ({_SHELF}) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING"
+        return await self._changed(sql, shelf, id, body)
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        rows = await self._rows(f"SELECT {_SHELF} FROM shelf_docs WHERE shelf = ? AND id = ?", shelf, id)
+        return _struct(ShelfDoc, rows[0]) if rows else None
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        sql = "UPDATE shelf_docs SET body = ?, rev = rev + 1 WHERE shelf = ? AND id = ? AND rev = ?"
+        return await self._changed(sql, body, shelf, id, rev)
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        first, end = checks.shelf_range(shelf, prefix, after, limit)
+        sql = f"SELECT {_SHELF} FROM shelf_docs WHERE shelf = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return [_struct(ShelfDoc, row) for row in await self._rows(sql, shelf, first, end, limit)]
 
     # --- ways of asking ---------------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ WRITES = frozenset(
         "key_new",
         "key_revoke",
         "catalogue_put",
+        "shelf_put",
+        "shelf_swap",
     }
 )
 

@@ -27,6 +27,7 @@ from aurixel.storage import (
     Profile,
     ProfileStatus,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -48,6 +49,7 @@ class MemoryStore:
         self.profiles: dict[str, Profile] = {}
         self.keys: dict[str, KeyDoc] = {}
         self.catalogue: dict[int, CatalogueDoc] = {}
+        self.shelves: dict[tuple[str, str], ShelfDoc] = {}
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -395,3 +397,30 @@ class MemoryStore:
             return False
         self.catalogue[doc.version] = doc
         return True
+
+    # --- shelves ----------------------------------------------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        if (shelf, id) in self.shelves:
+            return False
+        self.shelves[shelf, id] = ShelfDoc(shelf=shelf, id=id, rev=1, body=body)
+        return True
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        return self.shelves.get((shelf, id))
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        doc = self.shelves.get((shelf, id))
+        if doc is None or doc.rev != rev:
+            return False
+        self.shelves[shelf, id] = replace(doc, rev=rev + 1, body=body)
+        return True
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        checks.shelf_range(shelf, prefix, after, limit)
+        keys = sorted(key for key in self.shelves if key[0] == shelf and key[1].startswith(prefix) and key[1] > after)
+        return [self.shelves[key] for key in keys][:limit]

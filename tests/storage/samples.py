@@ -129,3 +129,7 @@ async def every_call(store: Store) -> None:
     await store.catalogue_version()
     await store.catalogue_put(CatalogueDoc(version=1, at_ms=1, author="ops", body=b"{}"))
     await store.catalogue_read(1)
+    await store.shelf_put("vouchers", "v:1", b"{}")
+    await store.shelf_get("vouchers", "v:1")
+    await store.shelf_swap("vouchers", "v:1", 1, b'{"a":1}')
+    await store.shelf_page("vouchers", "v:", "", 10)
