@@ -9,30 +9,41 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
-from aurixel.values import MAX_NANOS, format_usd, parse_usd
+from aurixel.params import Instant, Usd, instant
+from aurixel.values import format_usd
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
     from aurixel.storage import Store
 
-    IntParam = click.ParamType[int]  # a generic to the type checker only, before click 8.3
-else:
-    IntParam = click.ParamType
+__all__ = [
+    "CONFIG_FILE",
+    "DEV_FILE",
+    "Instant",
+    "Shell",
+    "Usd",
+    "absent_places",
+    "instant",
+    "many",
+    "placing",
+    "report",
+    "shared",
+    "store_exists",
+    "table",
+    "usd",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CONFIG_FILE: Final = Path("conf/aurixel.toml")
 DEV_FILE: Final = Path("var/dev/aurixel.toml")
-_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Shell:
@@ -174,52 +185,7 @@ def placing(settings: Settings) -> Iterator[None]:
         raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error
 
 
-# --- what is typed ----------------------------------------------------------------------------------------------------
-
-
-class Usd(IntParam):
-    """An amount above zero in USD, exact, in nano-dollars."""
-
-    name = "USD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Nano-dollars."""
-        try:
-            nanos = parse_usd(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not 0 < nanos <= MAX_NANOS:
-            self.fail("the amount must be above zero", param, ctx)
-        return nanos
-
-
-class Instant(IntParam):
-    """A date or an instant (UTC unless it says otherwise), or a span such as 90d from now (`ahead`) or before it."""
-
-    name = "when"
-
-    def __init__(self, *, ahead: bool) -> None:
-        self._ahead = ahead
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Milliseconds since the epoch."""
-        if isinstance(value, int):
-            return value
-        if span := _SPAN.fullmatch(value):
-            delta = timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
-            at = datetime.now(UTC) + (delta if self._ahead else -delta)
-        else:
-            try:
-                at = datetime.fromisoformat(value)
-            except ValueError:
-                self.fail(f"{value!r} is neither a date such as {date(2026, 12, 31)}, nor a span such as 90d", param, ctx)
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return round(at.timestamp() * 1000)
-
-
-def instant(at_ms: int | None) -> str | None:
-    """RFC 3339, UTC, to the second."""
-    return None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+# --- how it is written ------------------------------------------------------------------------------------------------
 
 
 def usd(values: Mapping[str, Any], *amounts: str) -> dict[str, Any]:

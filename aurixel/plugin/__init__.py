@@ -3,6 +3,7 @@
 It promises to stay stable within a major version, and imports neither Tornado nor a store.
 """
 
+from aurixel.clock import Clock
 from aurixel.errors import (
     ClientError,
     ConfigError,
@@ -11,6 +12,7 @@ from aurixel.errors import (
     RequestError,
     StoreUnavailable,
 )
+from aurixel.params import Instant, Usd, instant
 from aurixel.plugin.billing import (
     BillingBackend,
     BillingError,
@@ -36,6 +38,7 @@ from aurixel.plugin.billing import (
     WebhookInvalid,
 )
 from aurixel.plugin.classify import classify_status
+from aurixel.plugin.commands import BillingDesk, CommandHost, Credited
 from aurixel.plugin.contracts import (
     Allow,
     Attempt,
@@ -77,7 +80,7 @@ from aurixel.plugin.wire import (
     revealed,
     shows_credential,
 )
-from aurixel.values import Nanos, Outcome, Principal, RequestFacts, Secret, Usage
+from aurixel.values import Nanos, Outcome, Principal, RequestFacts, Secret, Usage, format_usd
 
 __all__ = [
     "PROJECT",
@@ -85,6 +88,7 @@ __all__ = [
     "Attempt",
     "BaseUrl",
     "BillingBackend",
+    "BillingDesk",
     "BillingError",
     "BillingHost",
     "Body",
@@ -92,9 +96,12 @@ __all__ = [
     "Checkout",
     "Classified",
     "ClientError",
+    "Clock",
     "CodeRefused",
+    "CommandHost",
     "ConfigError",
     "CreditEvent",
+    "Credited",
     "Deny",
     "Dialect",
     "DisputeClosed",
@@ -108,6 +115,7 @@ __all__ = [
     "Host",
     "ImageBound",
     "InputBound",
+    "Instant",
     "ModelCard",
     "ModelRules",
     "Nanos",
@@ -143,12 +151,15 @@ __all__ = [
     "UpstreamReply",
     "UrlPath",
     "Usage",
+    "Usd",
     "Verdict",
     "Waiting",
     "WatchesEnd",
     "WebhookInvalid",
     "classify_status",
+    "format_usd",
     "hookimpl",
+    "instant",
     "pick_query",
     "retry_after",
     "revealed",
