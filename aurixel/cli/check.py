@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from aurixel.cli.plugins import CommandHost, build_checks
+from aurixel.cli.plugins import QuietHost, build_checks
 from aurixel.cli.shell import Shell, absent_places, instant, many, shared, store_exists, table
 from aurixel.clock import SystemClock
 from aurixel.errors import ConfigError, ConfigFaults
@@ -89,7 +89,7 @@ def _checks(settings: Settings, registry: Registry, faults: list[ConfigError]) -
 def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]) -> None:
     for name, block in settings.upstreams.items():
         try:
-            registry.build_provider(name, block.provider, block.settings, CommandHost(name))
+            registry.build_provider(name, block.provider, block.settings, QuietHost(name))
         except ConfigError as error:
             _found(settings, faults, error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +21,13 @@ from aurixel.values import format_usd
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
+    from aurixel.plugin import CodeRefused
     from aurixel.storage import Store
 
 __all__ = [
     "CONFIG_FILE",
     "DEV_FILE",
+    "SHARED",
     "Instant",
     "Shell",
     "Usd",
@@ -44,6 +47,19 @@ T = TypeVar("T")
 
 CONFIG_FILE: Final = Path("conf/aurixel.toml")
 DEV_FILE: Final = Path("var/dev/aurixel.toml")
+
+# The two options of every command: their names, and the rest.
+SHARED: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
+    (
+        ("--config",),
+        {
+            "type": click.Path(path_type=Path),
+            "envvar": "AURIXEL_CONFIG",
+            "help": "The configuration file. [default: conf/aurixel.toml]",
+        },
+    ),
+    (("--json", "as_json"), {"is_flag": True, "help": "Print JSON: results on stdout, errors on stderr."}),
+)
 
 
 class Shell:
@@ -125,18 +141,13 @@ class Shell:
 def shared(command: Callable[Concatenate[Shell, P], T]) -> Callable[P, T]:
     """Gives a command `--config` and `--json`, and its first argument: a `Shell`."""
 
-    @click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        envvar="AURIXEL_CONFIG",
-        help="The configuration file. [default: conf/aurixel.toml]",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON: results on stdout, errors on stderr.")
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         config, as_json = kwargs.pop("config"), kwargs.pop("as_json")
         return command(Shell(config, as_json), *args, **kwargs)  # type: ignore[arg-type]
 
+    for names, how in reversed(SHARED):
+        wrapped = click.option(*names, **how)(wrapped)
     return wrapped
 
 
@@ -199,6 +210,7 @@ def usd(values: Mapping[str, Any], *amounts: str) -> dict[str, Any]:
 def report(error: BaseException, *, as_json: bool) -> int:
     """Tell an error on stderr and return the exit code; what is nobody's fault but ours is raised on."""
     from aurixel.accounts import AccountRefused
+    from aurixel.plugin import CodeRefused
 
     faults: tuple[ConfigError, ...] = ()
     match error:
@@ -223,6 +235,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
             exit_code, code, text, faults = 1, error.code, str(error), (error,)
         case StoreUnavailable():
             exit_code, code, text = 1, "store_unavailable", "the store gives no answer; try again"
+        case CodeRefused():
+            exit_code, code, text = (2 if error.code == "mistyped" else 1), f"code_{error.code}", _code_refused(error)
         case RequestError():
             exit_code, code, text = 1, error.code, error.message
         case AurixelError():
@@ -241,6 +255,15 @@ def report(error: BaseException, *, as_json: bool) -> int:
         many = len(faults) > 1
         click.echo(f"{len(faults)} faults:\n{text}" if many else f"error: {text}", err=True)
     return exit_code
+
+
+def _code_refused(error: CodeRefused) -> str:
+    if error.code == "throttled":
+        wait = math.ceil(error.retry_after or 1)
+        return f"too many codes were wrong lately: try again in {many(wait, 'second')}"
+    if error.code == "mistyped":
+        return "that is no code: a typing error"
+    return "the code is not valid: it is unknown, used, revoked or expired"
 
 
 def _usage(error: click.UsageError, *, with_hint: bool) -> str:

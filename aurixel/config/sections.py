@@ -202,6 +202,10 @@ class PolicyBlock(PluginBlock):
     deadline: Seconds = 1.0
 
 
+class PaymentsBlock(PluginBlock):
+    """`[payments.NAME]`: a billing backend's own settings; the block is what enables it."""
+
+
 def _named(blocks: dict[str, Any]) -> dict[str, Any]:
     for name in blocks:
         if not BLOCK_NAME.fullmatch(name):
@@ -229,6 +233,7 @@ class Settings(BaseSettings):
     plugins: PluginsSection = PluginsSection()
     policy: Annotated[dict[str, PolicyBlock], BeforeValidator(_named)] = {}
     upstreams: Annotated[dict[str, UpstreamBlock], BeforeValidator(_named)] = {}
+    payments: Annotated[dict[str, PaymentsBlock], BeforeValidator(_named)] = {}
     logging: LoggingSection = LoggingSection()
 
     _file: TomlFile | None = None

@@ -44,6 +44,15 @@ POLICY_CHECK: Final = (
     Method("check", 2, is_async=True),
     Method("finished", 1, optional=True),
 )
+BACKEND: Final = (Method("__init__", 2),)
+# What a backend also is, or not: `begin_topup` makes it a `TakesPayment`, and so on.
+TAKES_PAYMENT: Final = (
+    Method("begin_topup", 1, is_async=True),
+    Method("parse_webhook", 2),
+    Method("refund", 4, is_async=True),
+)
+RECONCILES: Final = (Method("reconcile", 1, is_async=True),)
+REDEEMS_CODES: Final = (Method("redeem", 2, is_async=True),)
 DIALECT: Final = (
     Method("__init__", 0),
     Method("parse_request", 2),
@@ -77,6 +86,15 @@ def check_faults(cls: type[Any]) -> list[str]:
     if not isinstance(enforces, frozenset) or not all(isinstance(name, str) for name in enforces):
         faults.append("`enforces` is not a frozenset of names of key limits")
     return faults
+
+
+def backend_faults(cls: type[Any]) -> list[str]:
+    """What keeps a class from being a `BillingBackend` that takes payments, redeems codes, or both."""
+    kinds = [kind for kind in (TAKES_PAYMENT, RECONCILES, REDEEMS_CODES) if any(_defines(cls, each.name) for each in kind)]
+    faults = [*_name(cls, "name"), *_settings(cls, frozenset()), *_methods(cls, BACKEND)]
+    if not {TAKES_PAYMENT, REDEEMS_CODES} & {*kinds}:
+        faults.append("it has neither `begin_topup`, `parse_webhook` and `refund`, nor `redeem`")
+    return faults + [fault for kind in kinds for fault in _methods(cls, kind)]
 
 
 def dialect_faults(cls: type[Any]) -> list[str]:

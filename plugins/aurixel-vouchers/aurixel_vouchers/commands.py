@@ -185,10 +185,9 @@ def revoke(host: CommandHost, id: str, reason: str, author: str | None) -> None:
     if done is None:
         raise click.UsageError(f"there is no batch and no code with the id {id!r}")
     value = {"revoked": list(done.ids), "already": done.revoked, "redeemed": done.redeemed, "expired": done.expired}
-    left = {"were revoked before": done.revoked, "are redeemed": done.redeemed, "are expired": done.expired}
-    host.show(
-        value, f"revoked {_many(len(done.ids), 'code')}" + "".join(f"; {count} {what}" for what, count in left.items() if count)
-    )
+    left = {"redeemed": done.redeemed, "revoked": done.revoked, "expired": done.expired}
+    others = ", ".join(f"{count} {state}" for state, count in left.items() if count)
+    host.show(value, f"revoked {_many(len(done.ids), 'code')}" + f"; left as they are: {others}" * bool(others))
 
 
 @voucher.command()
