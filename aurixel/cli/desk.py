@@ -5,6 +5,7 @@ It opens what a command asks for and lets go of it again; it decides nothing, an
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,28 +26,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def equip(command: click.Command) -> str:
-    """Give a command of a plugin, or all of a group, `--config`, `--json` and a `CommandHost`; or say why that cannot be."""
-    if isinstance(command, click.Group):
-        return next(filter(None, map(equip, command.commands.values())), "")
+def equip(command: click.Command) -> click.Command:
+    """A plugin's command or group with `--config`, `--json` and a `CommandHost`; `ValueError` where they are taken."""
+    equipped = copy.copy(command)
+    if isinstance(equipped, click.Group):
+        equipped.commands = {name: equip(inner) for name, inner in equipped.commands.items()}
+        return equipped
     run = command.callback
     if run is None:
-        return ""
+        return equipped
     options = [click.Option(names, **how) for names, how in SHARED]
-    taken = {name for parameter in command.params for name in (*parameter.opts, parameter.name)}
-    for option in options:
-        if both := taken & {*option.opts, option.name}:
-            return f"gives '{command.name}' {min(str(name) for name in both)}, which every command has from the host"
+    ours = {name for option in options for name in (*option.opts, option.name)}
+    for taken in (name for parameter in command.params for name in (*parameter.opts, parameter.name) if name in ours):
+        raise ValueError(f"gives '{command.name}' {taken}, which every command has from the host")
 
     @functools.wraps(run)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        shell = Shell(kwargs.pop("config"), kwargs.pop("as_json"))
-        click.get_current_context().obj = PluginShell(shell)
+        click.get_current_context().obj = PluginShell(Shell(kwargs.pop("config"), kwargs.pop("as_json")))
         return run(*args, **kwargs)
 
-    command.callback = wrapped
-    command.params += options
-    return ""
+    equipped.callback = wrapped
+    equipped.params = [*command.params, *options]
+    return equipped
 
 
 class PluginShell:

@@ -98,28 +98,32 @@ class Registry:
         """Which plugin brought a "dialect", "provider", "policy check" or "billing backend" of this name."""
         return self._owners[what, name]
 
-    def add_commands(self, group: click.Group, equip: Callable[[click.Command], str] = lambda command: "") -> None:
+    def add_commands(self, group: click.Group, equip: Callable[[click.Command], click.Command] = lambda own: own) -> None:
         """Add the plugins' commands to `group`: all of a plugin's or, when it fails, none, and a line on stderr.
 
-        `equip` gives a command what the host gives them all, or says why it cannot.
+        `equip` gives a command what the host gives them all, or raises `ValueError` with the fault.
         """
         import click
 
         for impl in implementations(self._manager, "register_commands"):
             own = click.Group()
+            equipped: dict[str, click.Command] = {}
+            fault = ""
             try:
                 _taking(impl, impl.function)(own)
             except Exception as error:  # noqa: BLE001 - one plugin's fault must not take the command line down
                 fault = f"raised {raised_at(error)}"
             else:
-                taken = sorted(set(own.commands) & set(group.commands))
-                fault = f"adds '{taken[0]}', which exists already" if taken else ""
-                fault = fault or next(filter(None, map(equip, own.commands.values())), "")
+                try:
+                    equipped = {name: equip(command) for name, command in own.commands.items()}
+                except ValueError as error:
+                    fault = str(error)
+                if taken := sorted(set(own.commands) & set(group.commands)):
+                    fault = f"adds '{taken[0]}', which exists already"
             if fault:
                 click.echo(f"plugin '{impl.plugin_name}': register_commands {fault}; its commands are left out", err=True)
                 continue
-            for name, command in own.commands.items():
-                group.add_command(command, name)
+            group.commands.update(equipped)
 
     def _collect(
         self, hook: str, attribute: str, what: str, faults_of: Callable[[type[Any]], list[str]]
