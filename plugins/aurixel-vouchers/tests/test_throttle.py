@@ -113,6 +113,16 @@ async def test_what_the_total_refuses_is_not_held_against_the_account() -> None:
     assert not await fails(throttle)
 
 
+async def test_what_is_refused_is_not_written() -> None:
+    shelf = MemoryShelf()
+    throttle, _ = made(shelf)
+    while await fails(throttle):
+        pass
+    before = dict(shelf.docs)
+    assert not await fails(throttle)
+    assert shelf.docs == before
+
+
 async def test_attempts_at_once_are_counted_before_a_code_is_looked_at() -> None:
     shelf = MemoryShelf()
     one, other = made(shelf)[0], made(shelf)[0]

@@ -146,6 +146,12 @@ async def test_guessing_is_slowed_down_and_ends() -> None:
     assert await desk.redeem("a", unknown) == "invalid"
 
 
+async def test_good_codes_do_not_count() -> None:
+    desk = Desk()
+    _, codes = await desk.backend.make(FIVE, 30, "ops")
+    assert [await desk.redeem("a", code) for code in codes] == [Redeemed(payment=code.id, amount=FIVE) for code in codes]
+
+
 async def test_settings_set_the_pace() -> None:
     desk = Desk(attempts=1, attempts_every=0.5)
     unknown = await Desk().one()
