@@ -326,7 +326,7 @@ class PaymentMetrics:
         lag = Histogram("aurixel_webhook_lag_seconds", text, ["backend"], buckets=_LAG, registry=registry)
         self._webhooks, self._lag = {}, {}
         for backend in backends:
-            for result in ("done", "nothing", "invalid", "refused", "not_yet", "unavailable", "failed"):
+            for result in ("done", "nothing", "unknown", "invalid", "refused", "not_yet", "unavailable", "failed"):
                 self._webhooks[backend, result] = webhooks.labels(backend, result).inc
             self._lag[backend] = lag.labels(backend).observe
         text = "Taken back by processors and covered by no credit, in US dollars."

@@ -42,6 +42,7 @@ T = TypeVar("T")
 _EVENTS: Final = (Paid, Waiting, Unpaid, Refunded, RefundEnded, Disputed, DisputeClosed)
 _SAID: Final = (BillingError, WebhookInvalid, CodeRefused, StoreUnavailable)
 _LONGEST: Final = 500
+_RECONCILE: Final = 600.0  # seconds: it pages through lists
 _MOST: Final = 10**12  # cents: what a wrong unit would exceed
 
 
@@ -95,7 +96,8 @@ class BoundBackend:
         """`BillingError`."""
         if not isinstance(self._backend, Reconciles):
             raise BillingError(f"the backend {self.name} cannot be asked what it has", again=False)
-        events = await self._ask("reconcile", self._backend.reconcile(since_ms), lambda answer: True)
+        deadline = max(self._deadline, _RECONCILE)
+        events = await self._ask("reconcile", self._backend.reconcile(since_ms), lambda answer: True, deadline)
         try:
             return self._believed(self._sites["reconcile"], events)
         except PluginFailed:
@@ -112,10 +114,12 @@ class BoundBackend:
             raise BillingError(f"the backend {self.name} takes no payments", again=False)
         return self._backend
 
-    async def _ask(self, where: str, work: Coroutine[Any, Any, T], sound: Callable[[Any], bool]) -> T:
+    async def _ask(
+        self, where: str, work: Coroutine[Any, Any, T], sound: Callable[[Any], bool], deadline: float | None = None
+    ) -> T:
         site = self._sites[where]
         try:
-            answer = await site.bounded(work, self._deadline)
+            answer = await site.bounded(work, deadline or self._deadline)
         except PluginFailed:
             raise self._failed(where) from None
         if not sound(answer):

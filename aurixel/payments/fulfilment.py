@@ -47,7 +47,7 @@ class PaymentMetrics(Protocol):
         """How many orders have work left after a sweep, and since when the oldest of them is there."""
 
 
-WebhookResult: TypeAlias = Literal["done", "nothing", "invalid", "refused", "not_yet", "unavailable", "failed"]
+WebhookResult: TypeAlias = Literal["done", "nothing", "unknown", "invalid", "refused", "not_yet", "unavailable", "failed"]
 
 
 class NoMetrics:

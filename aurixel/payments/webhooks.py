@@ -24,6 +24,9 @@ log: Final = logging.getLogger("aurixel.payments")
 # How long all of it may take, in seconds: processors wait for ten at least. A dispute may recall credit from nodes for two.
 PATIENCE: Final = 9.0
 _AGAIN: Final = 5.0
+# How long an event of a payment that is not known is asked for again, in milliseconds: what came before it may be late. After
+# that it is another application's, which shares the processor with us; `reconcile` would find one of ours.
+_FOREIGN_AFTER: Final = 86_400_000
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -38,12 +41,13 @@ _ANSWERS: Final[Mapping[WebhookResult, Answer]] = {
     "done": Answer(200, "done"),
     "nothing": Answer(200, "nothing"),
     "invalid": Answer(400, "webhook_invalid"),
+    "unknown": Answer(200, "unknown"),
     "refused": Answer(422, "refused"),
     "not_yet": Answer(409, "not_yet", _AGAIN),
     "unavailable": Answer(503, "store_unavailable", _AGAIN),
     "failed": Answer(503, "backend_failed", _AGAIN),
 }
-_WORST: Final[tuple[WebhookResult, ...]] = ("nothing", "done", "refused", "not_yet", "unavailable")
+_WORST: Final[tuple[WebhookResult, ...]] = ("nothing", "unknown", "done", "refused", "not_yet", "unavailable")
 
 
 class Webhooks:
@@ -72,7 +76,7 @@ class Webhooks:
         answers = [await self._one(name, event) for event in events]
         result, answer = max(answers, key=lambda each: _WORST.index(each[0]), default=("nothing", _ANSWERS["nothing"]))
         happened = [event.at_ms for event in events if event.at_ms is not None]
-        lag = max(0, clock.wall_ms() - min(happened)) / 1000 if happened and answer.status == 200 else None
+        lag = max(0, clock.wall_ms() - min(happened)) / 1000 if happened and result == "done" else None
         metrics.webhook(name, result, lag)
         return answer
 
@@ -84,7 +88,8 @@ class Webhooks:
             log.warning("%s of %s is refused: %s", type(event).__name__, name, error.code)
             return "refused", Answer(422, error.code)
         except NotYet:
-            result = "not_yet"
+            old = event.at_ms is not None and self._fulfilment.clock.wall_ms() - event.at_ms > _FOREIGN_AFTER
+            result = "unknown" if old else "not_yet"
         except StoreUnavailable:
             result = "unavailable"
         return result, _ANSWERS[result]

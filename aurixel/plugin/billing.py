@@ -163,6 +163,8 @@ class BillingError(AurixelError):
     The message is for the operator: no bodies, no payer's data, no secrets.
     """
 
+    code: ClassVar[str] = "billing_failed"
+
     def __init__(self, message: str, *, again: bool) -> None:
         super().__init__(message)
         self.message, self.again = message, again

@@ -20,7 +20,7 @@ from aurixel.registry.calls import CallSite, NoMeter, PluginFailed, PluginMeter,
 from aurixel.registry.loading import PluginInfo, implementations, load_plugins, nearest, registered_classes
 from aurixel.registry.observers import Observers
 from aurixel.registry.settings import read_settings
-from aurixel.registry.shapes import billing_faults, check_faults, dialect_faults, provider_faults
+from aurixel.registry.shapes import backend_faults, check_faults, dialect_faults, provider_faults
 from aurixel.values import Event
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Registry:
         self.checks: Final[Mapping[str, type[PolicyCheck]]] = MappingProxyType(
             self._collect("register_policy_checks", "name", "policy check", check_faults)
         )
-        self.billing: Final[Mapping[str, type[BillingBackend]]] = MappingProxyType(
-            self._collect("register_billing_backends", "name", "billing backend", billing_faults)
+        self.backends: Final[Mapping[str, type[BillingBackend]]] = MappingProxyType(
+            self._collect("register_billing_backends", "name", "billing backend", backend_faults)
         )
         self._check_spoken()
         self._enforcers = self._collect_enforcers()
@@ -82,7 +82,7 @@ class Registry:
     def build_backend(self, name: str, settings: Mapping[str, Any], host: BillingHost) -> BillingBackend:
         """The billing backend of `[payments.NAME]`. `settings` is the block without `deadline`."""
         place = f"[payments.{name}]"
-        cls = self._named(self.billing, name, "billing backend", place)
+        cls = self._named(self.backends, name, "billing backend", place)
         backend: BillingBackend = self._build(cls, settings, host, place, self.owner("billing backend", name))
         return backend
 

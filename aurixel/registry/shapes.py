@@ -90,7 +90,7 @@ def check_faults(cls: type[Any]) -> list[str]:
     return faults
 
 
-def billing_faults(cls: type[Any]) -> list[str]:
+def backend_faults(cls: type[Any]) -> list[str]:
     """What keeps a class from being a `BillingBackend`: all of `TakesPayment`, or of `RedeemsCodes`, or of both."""
     faults = [*_name(cls, "name"), *_settings(cls, PAYMENT_KEYS), *_methods(cls, BILLING)]
     parts = [methods for methods in (TAKES_PAYMENT, REDEEMS_CODES) if any(_defines(cls, method.name) for method in methods)]
