@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aurixel.cli.credit import user
-from aurixel.cli.plugins import QuietHost
 from aurixel.cli.shell import SHARED, Shell, table
 from aurixel.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aurixel.config import Settings
-    from aurixel.plugin import BillingBackend, Credited, Secret, Shelf
+    from aurixel.payments import BoundBackend, Fulfilment
+    from aurixel.plugin import BillingBackend, Credited, Secret
     from aurixel.storage import Store
 
 T = TypeVar("T")
@@ -70,49 +69,44 @@ class PluginShell:
     @asynccontextmanager
     async def desk(self, name: str) -> AsyncIterator[Desk]:
         """The billing backend of `[payments.NAME]` on the open store. `ConfigError`."""
+        from aurixel.cli.payments import bound, fulfilment_of, make_backend
         from aurixel.registry import Registry
-        from aurixel.storage.shelf import StoreShelf
 
         settings = self._shell.settings("store", "plugins", "payments")
-        block = settings.payments.get(name)
-        if block is None:
+        if name not in settings.payments:
             fault, mend = f"there is no [payments.{name}]", "add the block: that is what enables the backend"
             raise ConfigError(fault, place=settings.place("payments"), mend=mend)
         async with self._shell.store(settings) as store:
             registry = Registry.load(settings.plugins.enabled)
-            host = BillingQuietHost(name, StoreShelf(store, name))
-            yield Desk(settings, store, name, registry.build_backend(name, block.settings, host))
-
-
-class BillingQuietHost(QuietHost):
-    """The same with a shelf."""
-
-    def __init__(self, name: str, shelf: Shelf) -> None:
-        super().__init__(name)
-        self.shelf = shelf
+            backend = make_backend(settings, registry, store, name)
+            yield Desk(store, backend, bound(settings, registry, name, backend), fulfilment_of(settings, store))
 
 
 class Desk:
     """A `BillingDesk`."""
 
-    def __init__(self, settings: Settings, store: Store, name: str, backend: BillingBackend) -> None:
+    def __init__(self, store: Store, backend: BillingBackend, asked: BoundBackend, fulfilment: Fulfilment) -> None:
         self.backend: Any = backend
-        self._settings, self._store, self._name = settings, store, name
+        self._store, self._asked, self._fulfilment = store, asked, fulfilment
 
     async def redeem(self, email: str, code: Secret) -> Credited:
         """Give the account the credit of a code, once."""
-        from aurixel.accounts import find_account, show_account
-        from aurixel.clock import SystemClock
-        from aurixel.ledger import Movements
+        from aurixel.accounts import AccountRefused, find_account, show_account
+        from aurixel.payments import redeem
         from aurixel.plugin import Credited
 
-        account = (await find_account(self._store, email)).account
-        done = await self.backend.redeem(account, code)
-        name = f"{self._name}:{done.payment}"
-        again = await self._store.movement_find(account, name) is not None
-        await Movements(self._store, SystemClock()).apply(account, name, "topup", done.amount, "voucher", "")
-        available = (await show_account(self._store, email)).available
-        return Credited(order="", payment=done.payment, amount=done.amount, available=available, again=again)
+        profile = await find_account(self._store, email)
+        if profile.status == "closed":
+            raise AccountRefused("account_closed", "the account is closed")
+        began = self._fulfilment.clock.wall_ms()
+        order = await redeem(self._fulfilment, self._asked, profile.account, code)
+        return Credited(
+            order=order.id,
+            payment=order.payment or "",
+            amount=order.credit,
+            available=(await show_account(self._store, email)).available,
+            again=order.created_ms < began,
+        )
 
     async def email_of(self, account: str) -> str | None:
         """Whose account it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def list_(shell: Shell) -> None:
 
 
 def _brought(registry: Registry, plugin: str) -> list[str]:
-    kinds: dict[str, Mapping[str, Any]] = {
+    kinds = {
         "dialect": registry.dialects,
         "provider": registry.providers,
         "policy check": registry.checks,

@@ -1,4 +1,4 @@
-"""Knows every loaded plugin and what each brought: dialects, kinds of upstream, policy checks, commands, observers.
+"""Knows every loaded plugin and what each brought: dialects, kinds of upstream, checks, billing backends, commands, observers.
 
 It loads only what `plugins.enabled` names (the built-in dialects come through the same door) and refuses at start
 whatever is wrong, saying which plugin, which hook and the mend. It runs no request.
@@ -80,7 +80,7 @@ class Registry:
         return check
 
     def build_backend(self, name: str, settings: Mapping[str, Any], host: BillingHost) -> BillingBackend:
-        """The billing backend of `[payments.NAME]`; `settings` is the block."""
+        """The billing backend of `[payments.NAME]`. `settings` is the block without `deadline`."""
         place = f"[payments.{name}]"
         cls = self._named(self.backends, name, "billing backend", place)
         backend: BillingBackend = self._build(cls, settings, host, place, self.owner("billing backend", name))

@@ -20,6 +20,7 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 UPSTREAM_KEYS: Final = frozenset(
     {"provider", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "settings"}
 )
+PAYMENT_KEYS: Final = frozenset({"deadline", "settings"})
 POLICY_KEYS: Final = frozenset({"on_error", "deadline", "settings"})
 
 
@@ -44,15 +45,16 @@ POLICY_CHECK: Final = (
     Method("check", 2, is_async=True),
     Method("finished", 1, optional=True),
 )
-BACKEND: Final = (Method("__init__", 2),)
-# What a backend also is, or not: `begin_topup` makes it a `TakesPayment`, and so on.
 TAKES_PAYMENT: Final = (
     Method("begin_topup", 1, is_async=True),
     Method("parse_webhook", 2),
     Method("refund", 4, is_async=True),
 )
-RECONCILES: Final = (Method("reconcile", 1, is_async=True),)
 REDEEMS_CODES: Final = (Method("redeem", 2, is_async=True),)
+BILLING: Final = (
+    Method("__init__", 2),
+    Method("reconcile", 1, is_async=True, optional=True),
+)
 DIALECT: Final = (
     Method("__init__", 0),
     Method("parse_request", 2),
@@ -89,12 +91,12 @@ def check_faults(cls: type[Any]) -> list[str]:
 
 
 def backend_faults(cls: type[Any]) -> list[str]:
-    """What keeps a class from being a `BillingBackend` that takes payments, redeems codes, or both."""
-    kinds = [kind for kind in (TAKES_PAYMENT, RECONCILES, REDEEMS_CODES) if any(_defines(cls, each.name) for each in kind)]
-    faults = [*_name(cls, "name"), *_settings(cls, frozenset()), *_methods(cls, BACKEND)]
-    if not {TAKES_PAYMENT, REDEEMS_CODES} & {*kinds}:
-        faults.append("it has neither `begin_topup`, `parse_webhook` and `refund`, nor `redeem`")
-    return faults + [fault for kind in kinds for fault in _methods(cls, kind)]
+    """What keeps a class from being a `BillingBackend`: all of `TakesPayment`, or of `RedeemsCodes`, or of both."""
+    faults = [*_name(cls, "name"), *_settings(cls, PAYMENT_KEYS), *_methods(cls, BILLING)]
+    parts = [methods for methods in (TAKES_PAYMENT, REDEEMS_CODES) if any(_defines(cls, method.name) for method in methods)]
+    if not parts:
+        faults.append("there is neither a method `begin_topup` (`TakesPayment`) nor `redeem` (`RedeemsCodes`)")
+    return [*faults, *(fault for methods in parts for fault in _methods(cls, methods))]
 
 
 def dialect_faults(cls: type[Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from aurixel.storage import Movement, Post, RollupAdd, UsageRecord
+from aurixel.storage import Movement, OrderDoc, Post, ReceiptDoc, RollupAdd, UsageRecord
 from aurixel.values import MAX_NANOS
 
 # An incarnation is a field name in MongoDB: nothing that means something there may be in it.
@@ -99,6 +99,24 @@ def movement(value: Movement) -> None:
         raise ValueError("movements are numbered from 1")
     if value.took is not None:
         raise ValueError("a movement is put with `took` unset")
+
+
+def order(value: OrderDoc, *, new: bool) -> None:
+    """An order as `order_new` and `order_swap` take it."""
+    amounts(rev=value.rev)
+    times(created_ms=value.created_ms)
+    if not value.id or not value.account or not value.backend or value.payment == "":
+        raise ValueError("an order must have an id, an account and a backend, and no empty payment")
+    if (value.rev == 1) is not new or not value.rev:
+        raise ValueError("an order's rev must be 1 when it is new, and higher each time it changes")
+
+
+def receipt(value: ReceiptDoc) -> None:
+    """A receipt as `receipt_put` takes it."""
+    amounts(number=value.number)
+    times(at_ms=value.at_ms)
+    if value.number < 1:
+        raise ValueError("receipts must be numbered from 1")
 
 
 def batch(records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: Sequence[Post]) -> None:

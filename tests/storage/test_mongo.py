@@ -104,9 +104,9 @@ async def wire(mongo_place: MongoPlace) -> list[dict[str, Any]]:
 
 WRITES = ("insert", "update", "findAndModify", "delete")
 READS = ("find", "aggregate", "distinct", "count")
-NOT_SHARDED = {"meta", "nodes", "profiles", "keys", "catalogue"}
+NOT_SHARDED = {"meta", "nodes", "profiles", "keys", "catalogue", "orders", "receipts"}
 # A start-up count, a list of a dozen, and the newest of a handful.
-READ_WHOLE = [("keys", ("revoked_ms",)), ("nodes", ()), ("catalogue", ())]
+READ_WHOLE = [("keys", ("revoked_ms",)), ("nodes", ()), ("catalogue", ()), ("receipts", ())]
 
 
 def filters(commands: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
