@@ -19,10 +19,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pydantic import ValidationError
 
 from aurixel.plugin import CodeRefused, Redeemed, RedeemsCodes, Secret, StoreUnavailable
+from aurixel.testing.codes_suite import CodesSuite
 from aurixel.testing.host import ManualClock, MemoryShelf, PluginHost
 
 FIVE = 5 * 10**9
 DAY_MS = 86_400_000
+
+
+class TestContract(CodesSuite):
+    plugin = "vouchers"
+    name = "vouchers"
+
+    async def make_code(self, backend: Vouchers) -> Secret:
+        _, (code,) = await backend.make(FIVE, 1, "ops")
+        return code.text
 
 
 class Desk:
