@@ -21,6 +21,7 @@ from aurixel.cli.journal import journal
 from aurixel.cli.key import key
 from aurixel.cli.ledger import ledger
 from aurixel.cli.node import node
+from aurixel.cli.order import order
 from aurixel.cli.plugins import plugins, with_plugin_commands
 from aurixel.cli.prices import prices, reload
 from aurixel.cli.serve import serve
@@ -37,12 +38,14 @@ class Commands(click.Group):
         """In the order they were added."""
         return list(self.commands)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Plugins are asked only for names that nobody here has: their import is slow, and may fail."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None and (extended := with_plugin_commands(self)) is not None:
-            found = extended.commands.get(cmd_name)
-        return found
+        name = args[0]
+        if super().get_command(ctx, name) is None and (extended := with_plugin_commands(self, _config(args))) is not None:
+            found = extended.commands.get(name)
+            if found is not None:
+                return name, found, args[1:]
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,8 +62,18 @@ def cli() -> None:
     """
 
 
-for command in (dev, serve, check, account, key, credit, usage, prices, reload, ledger, journal, plugins, node):
+for command in (dev, serve, check, account, key, credit, order, usage, prices, reload, ledger, journal, plugins, node):
     cli.add_command(command)
+
+
+def _config(args: Sequence[str]) -> str | None:
+    """What --config says, before the command that has the option is known: which plugins there are depends on it."""
+    for at, word in enumerate(args):
+        if word == "--config" and at + 1 < len(args):
+            return args[at + 1]
+        if word.startswith("--config="):
+            return word.partition("=")[2]
+    return None
 
 
 def main(args: Sequence[str] | None = None) -> None:

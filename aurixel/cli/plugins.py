@@ -61,18 +61,27 @@ def list_(shell: Shell) -> None:
 
 
 def _brought(registry: Registry, plugin: str) -> list[str]:
-    kinds = {"dialect": registry.dialects, "provider": registry.providers, "policy check": registry.checks}
+    kinds = {
+        "dialect": registry.dialects,
+        "provider": registry.providers,
+        "policy check": registry.checks,
+        "billing backend": registry.backends,
+    }
     brought = [f"{what} {name}" for what, names in kinds.items() for name in names if registry.owner(what, name) == plugin]
     with_commands = any(loaded.name == plugin and "register_commands" in loaded.hooks for loaded in registry.plugins)
     return [*brought, "commands"] if with_commands else brought
 
 
-def with_plugin_commands(group: click.Group) -> click.Group | None:
-    """The commands of the enabled plugins, or None where nothing is configured or a plugin cannot be loaded."""
+def with_plugin_commands(group: click.Group, config: str | None) -> click.Group | None:
+    """The commands of the enabled plugins, or None where nothing is configured or a plugin cannot be loaded.
+
+    `config` is what the command line says of --config, if it does.
+    """
+    from aurixel.cli.desk import equip
     from aurixel.config import load
     from aurixel.registry import Registry
 
-    path = Path(os.environ.get("AURIXEL_CONFIG") or CONFIG_FILE)
+    path = Path(config or os.environ.get("AURIXEL_CONFIG") or CONFIG_FILE)
     if not path.exists():
         return None
     try:
@@ -80,12 +89,12 @@ def with_plugin_commands(group: click.Group) -> click.Group | None:
     except ConfigError:
         return None  # `aurixel check` says what is wrong; an unknown command stays unknown
     extended = click.Group(commands=dict(group.commands))
-    registry.add_commands(extended)
+    registry.add_commands(extended, equip)
     return extended
 
 
-class CommandHost:
-    """What a plugin instance gets in a command: it is asked about settings and limits, and runs nothing."""
+class QuietHost:
+    """What a plugin instance gets in a command: it answers what it is asked, and runs nothing of its own."""
 
     def __init__(self, name: str) -> None:
         self.log = logging.getLogger(f"aurixel.plugin.{name}")
@@ -107,4 +116,4 @@ def checks_of(settings: Settings) -> list[PolicyCheck]:
 
 def build_checks(settings: Settings, registry: Registry) -> list[PolicyCheck]:
     """One check for each `[policy.NAME]`, which is what enables it; `ConfigError` for a bad block."""
-    return [registry.build_check(name, block.settings, CommandHost(name)) for name, block in settings.policy.items()]
+    return [registry.build_check(name, block.settings, QuietHost(name)) for name, block in settings.policy.items()]

@@ -5,35 +5,62 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
-from aurixel.values import format_usd, parse_usd
+from aurixel.params import Instant, Usd, instant
+from aurixel.values import format_usd
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
+    from aurixel.plugin import CodeRefused
     from aurixel.storage import Store
 
-    IntParam = click.ParamType[int]  # a generic to the type checker only, before click 8.3
-else:
-    IntParam = click.ParamType
+__all__ = [
+    "CONFIG_FILE",
+    "DEV_FILE",
+    "SHARED",
+    "Instant",
+    "Shell",
+    "Usd",
+    "absent_places",
+    "instant",
+    "many",
+    "placing",
+    "report",
+    "shared",
+    "store_exists",
+    "table",
+    "usd",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CONFIG_FILE: Final = Path("conf/aurixel.toml")
 DEV_FILE: Final = Path("var/dev/aurixel.toml")
-_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+# The two options of every command: their names, and the rest.
+SHARED: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
+    (
+        ("--config",),
+        {
+            "type": click.Path(path_type=Path),
+            "envvar": "AURIXEL_CONFIG",
+            "help": "The configuration file. [default: conf/aurixel.toml]",
+        },
+    ),
+    (("--json", "as_json"), {"is_flag": True, "help": "Print JSON: results on stdout, errors on stderr."}),
+)
 
 
 class Shell:
@@ -136,18 +163,13 @@ class Shell:
 def shared(command: Callable[Concatenate[Shell, P], T]) -> Callable[P, T]:
     """Gives a command `--config` and `--json`, and its first argument: a `Shell`."""
 
-    @click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        envvar="AURIXEL_CONFIG",
-        help="The configuration file. [default: conf/aurixel.toml]",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON: results on stdout, errors on stderr.")
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         config, as_json = kwargs.pop("config"), kwargs.pop("as_json")
         return command(Shell(config, as_json), *args, **kwargs)  # type: ignore[arg-type]
 
+    for names, how in reversed(SHARED):
+        wrapped = click.option(*names, **how)(wrapped)
     return wrapped
 
 
@@ -206,57 +228,7 @@ def placing(settings: Settings) -> Iterator[None]:
         raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error
 
 
-# --- what is typed ----------------------------------------------------------------------------------------------------
-
-
-class Usd(IntParam):
-    """An amount in USD, exact, in nano-dollars: above zero, or with `signed` anything but zero."""
-
-    name = "USD"
-
-    def __init__(self, *, signed: bool = False) -> None:
-        self._signed = signed
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Nano-dollars."""
-        try:
-            nanos = parse_usd(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if self._signed and not nanos:
-            self.fail("an amount of zero changes nothing", param, ctx)
-        if not self._signed and nanos <= 0:
-            self.fail("the amount must be above zero", param, ctx)
-        return nanos
-
-
-class Instant(IntParam):
-    """A date or an instant (UTC unless it says otherwise), or a span such as 90d from now (`ahead`) or before it."""
-
-    name = "when"
-
-    def __init__(self, *, ahead: bool) -> None:
-        self._ahead = ahead
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Milliseconds since the epoch."""
-        if isinstance(value, int):
-            return value
-        if span := _SPAN.fullmatch(value):
-            delta = timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
-            at = datetime.now(UTC) + (delta if self._ahead else -delta)
-        else:
-            try:
-                at = datetime.fromisoformat(value)
-            except ValueError:
-                self.fail(f"{value!r} is neither a date such as {date(2026, 12, 31)}, nor a span such as 90d", param, ctx)
-            at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return round(at.timestamp() * 1000)
-
-
-def instant(at_ms: int | None) -> str | None:
-    """RFC 3339, UTC, to the second."""
-    return None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+# --- how it is written ------------------------------------------------------------------------------------------------
 
 
 def usd(values: Mapping[str, Any], *amounts: str) -> dict[str, Any]:
@@ -270,6 +242,7 @@ def usd(values: Mapping[str, Any], *amounts: str) -> dict[str, Any]:
 def report(error: BaseException, *, as_json: bool) -> int:
     """Tell an error on stderr and return the exit code; what is nobody's fault but ours is raised on."""
     from aurixel.accounts import AccountRefused
+    from aurixel.plugin import CodeRefused
 
     faults: tuple[ConfigError, ...] = ()
     match error:
@@ -294,6 +267,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
             exit_code, code, text, faults = 1, error.code, str(error), (error,)
         case StoreUnavailable():
             exit_code, code, text = 1, "store_unavailable", "the store gives no answer; try again"
+        case CodeRefused():
+            exit_code, code, text = (2 if error.code == "mistyped" else 1), f"code_{error.code}", _code_refused(error)
         case RequestError():
             exit_code, code, text = 1, error.code, error.message
         case AurixelError():
@@ -312,6 +287,15 @@ def report(error: BaseException, *, as_json: bool) -> int:
         many = len(faults) > 1
         click.echo(f"{len(faults)} faults:\n{text}" if many else f"error: {text}", err=True)
     return exit_code
+
+
+def _code_refused(error: CodeRefused) -> str:
+    if error.code == "throttled":
+        wait = math.ceil(error.retry_after or 1)
+        return f"too many codes were wrong lately: try again in {many(wait, 'second')}"
+    if error.code == "mistyped":
+        return "that is no code: a typing error"
+    return "the code is not valid: it is unknown, used, revoked or expired"
 
 
 def _usage(error: click.UsageError, *, with_hint: bool) -> str:

@@ -3,6 +3,6 @@
 from aurixel.config.listening import listening
 from aurixel.config.loading import load
 from aurixel.config.safety import serve_faults
-from aurixel.config.sections import Address, PolicyBlock, Settings, UpstreamBlock
+from aurixel.config.sections import Address, PaymentBlock, PolicyBlock, Settings, UpstreamBlock
 
-__all__ = ["Address", "PolicyBlock", "Settings", "UpstreamBlock", "listening", "load", "serve_faults"]
+__all__ = ["Address", "PaymentBlock", "PolicyBlock", "Settings", "UpstreamBlock", "listening", "load", "serve_faults"]

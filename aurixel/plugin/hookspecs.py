@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from aurixel.plugin.billing import BillingBackend
     from aurixel.plugin.contracts import Dialect, PolicyCheck, Provider
     from aurixel.values import Event
 
@@ -31,6 +32,12 @@ def register_providers() -> Iterable[type[Provider]]:
 @hookspec
 def register_policy_checks() -> Iterable[type[PolicyCheck]]:
     """Checks that may refuse a request. Called once; a failure or a duplicate `name` stops start-up."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_billing_backends() -> Iterable[type[BillingBackend]]:
+    """Ways for credit to come in. Called once; a failure or a duplicate `name` stops start-up."""
     raise NotImplementedError
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from aurixel.catalog import known_class, read_files
 from aurixel.cli import cli
-from aurixel.cli.plugins import CommandHost
+from aurixel.cli.plugins import QuietHost
 from aurixel.config import Settings, load, serve_faults
 from aurixel.config.sections import PolicyBlock, UpstreamBlock
 from aurixel.registry import Registry
@@ -86,7 +86,7 @@ def test_the_examples_of_vendors_are_sound(monkeypatch: pytest.MonkeyPatch) -> N
     settings = load(path)
     registry = Registry.load(settings.plugins.enabled)
     for name, block in settings.upstreams.items():
-        registry.build_provider(name, block.provider, block.settings, CommandHost(name))
+        registry.build_provider(name, block.provider, block.settings, QuietHost(name))
     assert {fault.code for fault in serve_faults(settings)} <= {"secret_missing", "not_writable"}
 
 
