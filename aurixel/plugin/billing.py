@@ -174,9 +174,10 @@ class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CodeRefused(AurixelError):
-    """A code is not accepted. `code`: "invalid" (unknown, used, revoked or expired: one answer for all), "throttled"."""
+    """A code is not accepted. `code`: "invalid" (unknown, used, revoked or expired: one answer for all), "throttled", or
+    "mistyped": its own checksum does not fit, so nobody was asked. `retry_after` in seconds."""
 
-    def __init__(self, code: Literal["invalid", "throttled"], *, retry_after: float | None = None) -> None:
+    def __init__(self, code: Literal["invalid", "throttled", "mistyped"], *, retry_after: float | None = None) -> None:
         super().__init__(code)
         self.code, self.retry_after = code, retry_after
 

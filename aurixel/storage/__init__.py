@@ -179,6 +179,41 @@ class CatalogueDoc(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+class ShelfDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A document on a plugin's shelf. `rev` rises with each change; `body` is JSON whose shape the plugin owns."""
+
+    shelf: str
+    id: str
+    rev: int
+    body: bytes
+
+
+class OrderDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """A top-up. `rev` rises by one with each change; `open`: there is work left that anyone may finish. `payment` is the
+    backend's id of the money that came, once it has. `body` is JSON whose shape `aurixel.payments` owns."""
+
+    id: str
+    account: str
+    backend: str
+    state: str
+    payment: str | None
+    open: bool
+    created_ms: int
+    rev: int
+    body: bytes
+
+
+class ReceiptDoc(msgspec.Struct, frozen=True, kw_only=True):
+    """The receipt of an order, never changed and never deleted. Numbers go from 1 up without a gap. `body` is JSON whose
+    shape `aurixel.payments` owns."""
+
+    number: int
+    order: str
+    account: str
+    at_ms: int
+    body: bytes
+
+
 class UsageSums(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a usage report: `group` is a model, a day (`YYYY-MM-DD`, UTC) or a key id; `sums` as in `RollupAdd`."""
 
@@ -294,7 +329,9 @@ class Store(Protocol):
     async def profiles_page(self, after: str, limit: int) -> list[Profile]:
         """Profiles ordered by account id."""
 
-    async def profile_status(self, account: str, status: ProfileStatus) -> bool: ...
+    async def profile_status(self, account: str, status: ProfileStatus, was: ProfileStatus | None = None) -> bool:
+        """Set the status, where it `was` this (None: whatever it was)."""
+
     async def key_new(self, key: KeyDoc) -> bool: ...
     async def key_read(self, id: str) -> KeyDoc | None: ...
     async def keys_of(self, account: str) -> list[KeyDoc]: ...
@@ -312,6 +349,47 @@ class Store(Protocol):
     async def catalogue_read(self, version: int) -> CatalogueDoc | None: ...
     async def catalogue_put(self, doc: CatalogueDoc) -> bool:
         """Insert; False where that version exists (someone else was faster)."""
+
+    # --- orders and receipts (docs/payments.md) ------------------------------------------------------------------------
+
+    async def order_new(self, doc: OrderDoc) -> bool:
+        """Insert, with `rev` 1; False where the id is taken, or the backend's payment belongs to another order."""
+
+    async def order_read(self, id: str) -> OrderDoc | None: ...
+    async def order_paid_by(self, backend: str, payment: str) -> OrderDoc | None:
+        """The order that a backend's payment belongs to."""
+
+    async def order_swap(self, doc: OrderDoc) -> bool:
+        """Set `state`, `payment`, `open`, `body` and `rev` where the backend is that and `rev` still one less.
+
+        False for no match, and where the backend's payment belongs to another order.
+        """
+
+    async def orders_page(self, account: str | None, since_ms: int, after: str, limit: int) -> list[OrderDoc]:
+        """Orders of an account (None: of all) by (created_ms, id): those after (`since_ms`, `after`), as `usage_page`."""
+
+    async def orders_open(self, limit: int) -> list[OrderDoc]:
+        """Orders with work left, in the order of their ids."""
+
+    async def receipt_last(self) -> int:
+        """The highest number, 0 for none."""
+
+    async def receipt_put(self, doc: ReceiptDoc) -> bool:
+        """Insert; False where the number is taken, or the order has a receipt."""
+
+    async def receipt_of(self, order: str) -> ReceiptDoc | None: ...
+
+    # --- shelves (docs/plugins.md): a plugin's own documents, each changed by itself -----------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        """Insert with `rev` 1; False where the shelf has that id."""
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None: ...
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        """Replace the body, `rev` + 1, where `rev` is still that."""
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        """Documents whose id starts with `prefix` and comes after `after`, in the order of their ids."""
 
 
 def usage_stream(store: Store, account: str, since_ms: int = 0, page: int = 1000) -> AsyncIterator[UsageRecord]:

@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from aurixel.storage import Movement, Post, RollupAdd, UsageRecord
+from aurixel.storage import Movement, OrderDoc, Post, ReceiptDoc, RollupAdd, UsageRecord
 from aurixel.values import MAX_NANOS
 
 # An incarnation is a field name in MongoDB: nothing that means something there may be in it.
 _INC: Final = re.compile(r"[a-z0-9]{1,64}")
+# The name of a shelf ends where an id begins: neither has a slash, and nothing in them means anything to a store.
+_SHELF: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SHELF_ID: Final = re.compile(r"[A-Za-z0-9:._-]{1,200}")
+SHELF_BODY: Final = 16 * 1024
 _WIDEST: Final = 2**63 - 1
 _LAST_HOUR: Final = 70_000_000  # some time in the year 9955: beyond 9999 a day has no name
 
@@ -58,6 +62,25 @@ def inc(value: str) -> None:
         raise ValueError("an incarnation is 1 to 64 lower-case letters and digits")
 
 
+def shelf(name: str, id: str, body: bytes = b"") -> None:
+    """Where a document lies on a shelf, and how much of it there is."""
+    if not _SHELF.fullmatch(name):
+        raise ValueError("a shelf is named in at most 64 lower-case letters, digits, - and _")
+    if not _SHELF_ID.fullmatch(id):
+        raise ValueError("an id on a shelf must be 1 to 200 of A-Z, a-z, 0-9, colon, dot, _ and -")
+    if len(body) > SHELF_BODY:
+        raise ValueError(f"a document on a shelf must be at most {SHELF_BODY} bytes of JSON")
+
+
+def shelf_range(name: str, prefix: str, after: str, limit: int) -> tuple[str, str]:
+    """What `shelf_page` asks for: ids from the first, which may be among them, up to the second, which is none."""
+    page(limit)
+    for part in (prefix, after):
+        shelf(name, part or "-")
+    # `!` sorts before, `~` behind every character of an id.
+    return max(prefix, f"{after}!"), f"{prefix}~"
+
+
 def units(name: str, values: dict[str, int]) -> None:
     """Sums and counts by unit: no empty name, no NUL, no negative number."""
     for unit, value in values.items():
@@ -76,6 +99,24 @@ def movement(value: Movement) -> None:
         raise ValueError("movements are numbered from 1")
     if value.took is not None:
         raise ValueError("a movement is put with `took` unset")
+
+
+def order(value: OrderDoc, *, new: bool) -> None:
+    """An order as `order_new` and `order_swap` take it."""
+    amounts(rev=value.rev)
+    times(created_ms=value.created_ms)
+    if not value.id or not value.account or not value.backend or value.payment == "":
+        raise ValueError("an order must have an id, an account and a backend, and no empty payment")
+    if (value.rev == 1) is not new or not value.rev:
+        raise ValueError("an order's rev must be 1 when it is new, and higher each time it changes")
+
+
+def receipt(value: ReceiptDoc) -> None:
+    """A receipt as `receipt_put` takes it."""
+    amounts(number=value.number)
+    times(at_ms=value.at_ms)
+    if value.number < 1:
+        raise ValueError("receipts must be numbered from 1")
 
 
 def batch(records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: Sequence[Post]) -> None:

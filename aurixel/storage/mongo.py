@@ -34,10 +34,13 @@ from aurixel.storage import (
     Movement,
     NodeDoc,
     NodeState,
+    OrderDoc,
     Post,
     Profile,
     ProfileStatus,
+    ReceiptDoc,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -66,7 +69,8 @@ def _index(*fields: str, **options: Any) -> IndexModel:
     return IndexModel([(field, ASCENDING) for field in fields], **options)
 
 
-# Beside `_id`. Unique ones start with the shard key; `profiles`, `keys`, `nodes` and `catalogue` are small and not sharded.
+# Beside `_id`. Unique ones start with the shard key; `profiles`, `keys`, `nodes`, `catalogue`, `orders` and `receipts` are
+# small and not sharded: a webhook knows an order's id or its payment, and no account.
 INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
     "accounts": [_index("holders", "want")],
     "movements": [
@@ -80,6 +84,14 @@ INDEXES: Final[Mapping[str, Sequence[IndexModel]]] = {
     "profiles": [_index("email_lower", unique=True)],
     "keys": [_index("account", "created_ms", "_id")],
     "catalogue": [],
+    "orders": [
+        _index("paid_by", unique=True, sparse=True),
+        _index("account", "created_ms", "_id"),
+        _index("created_ms", "_id"),
+        _index("open", "_id"),
+    ],
+    "receipts": [_index("order", unique=True)],
+    "shelf": [],
 }
 
 _ACCOUNT: Final = {name: True for name in AccountDoc.__struct_fields__ if name != "id"}
@@ -410,9 +422,7 @@ class MongoStore:
     async def usage_page(self, account: str, since_ms: int, after: str, limit: int) -> list[UsageRecord]:
         checks.page(limit)
         checks.times(since_ms=since_ms)
-        since = Int64(since_ms)
-        later = [{"at_ms": {"$gt": since}}, {"at_ms": since, "_id": {"$gt": after}}]
-        where = {"account": account, "at_ms": {"$gte": since}, "$or": later}
+        where = {"account": account, **_later("at_ms", since_ms, after)}
         return [_usage(doc) for doc in await self._found("usage", where, ["at_ms", "_id"], limit)]
 
     async def usage_lowest(self, account: str, inc: str, after_s: int) -> list[UsageRecord]:
@@ -464,8 +474,9 @@ class MongoStore:
         docs = await self._found("profiles", {"_id": {"$gt": after}}, ["_id"], limit)
         return [_known(Profile, doc, account="_id") for doc in docs]
 
-    async def profile_status(self, account: str, status: ProfileStatus) -> bool:
-        return await self._matched("profiles", {"_id": account}, {"$set": {"status": status}})
+    async def profile_status(self, account: str, status: ProfileStatus, was: ProfileStatus | None = None) -> bool:
+        guard = {"_id": account} if was is None else {"_id": account, "status": was}
+        return await self._matched("profiles", guard, {"$set": {"status": status}})
 
     async def key_new(self, key: KeyDoc) -> bool:
         doc = _wide(msgspec.structs.asdict(key))
@@ -492,9 +503,7 @@ class MongoStore:
     # --- catalogue --------------------------------------------------------------------------------------------------
 
     async def catalogue_version(self) -> int:
-        with _asking():
-            doc = await self._of("catalogue").find_one({}, {"_id": True}, sort=[("_id", -1)])
-        return 0 if doc is None else int(doc["_id"])
+        return await self._highest("catalogue")
 
     async def catalogue_read(self, version: int) -> CatalogueDoc | None:
         checks.amounts(version=version)
@@ -506,6 +515,90 @@ class MongoStore:
         checks.amounts(version=doc.version)
         values = _wide(msgspec.structs.asdict(doc))
         return await self._inserted("catalogue", {"_id": values.pop("version"), **values})
+
+    # --- orders and receipts ------------------------------------------------------------------------------------------
+
+    async def order_new(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=True)
+        values = _wide(msgspec.structs.asdict(doc))
+        if doc.payment is not None:
+            values["paid_by"] = _paid_by(doc.backend, doc.payment)
+        return await self._inserted("orders", {"_id": values.pop("id"), **values})
+
+    async def order_read(self, id: str) -> OrderDoc | None:
+        with _asking():
+            return _struct(OrderDoc, await self._of("orders").find_one({"_id": id}), id="_id")
+
+    async def order_paid_by(self, backend: str, payment: str) -> OrderDoc | None:
+        with _asking():
+            doc = await self._of("orders").find_one({"paid_by": _paid_by(backend, payment)})
+        return _struct(OrderDoc, doc, id="_id")
+
+    async def order_swap(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=False)
+        values: _Doc = {
+            "state": doc.state,
+            "payment": doc.payment,
+            "open": doc.open,
+            "rev": Int64(doc.rev),
+            "body": doc.body,
+        }
+        guard = {"_id": doc.id, "backend": doc.backend, "rev": Int64(doc.rev - 1)}
+        update: _Doc = {"$set": values}
+        if doc.payment is None:
+            update["$unset"] = {"paid_by": ""}
+        else:
+            values["paid_by"] = _paid_by(doc.backend, doc.payment)
+        try:
+            return await self._matched("orders", guard, update)
+        except DuplicateKeyError:
+            return False
+
+    async def orders_page(self, account: str | None, since_ms: int, after: str, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        checks.times(since_ms=since_ms)
+        whose = {} if account is None else {"account": account}
+        where = {**whose, **_later("created_ms", since_ms, after)}
+        return [_known(OrderDoc, doc, id="_id") for doc in await self._found("orders", where, ["created_ms", "_id"], limit)]
+
+    async def orders_open(self, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        return [_known(OrderDoc, doc, id="_id") for doc in await self._found("orders", {"open": True}, ["_id"], limit)]
+
+    async def receipt_last(self) -> int:
+        return await self._highest("receipts")
+
+    async def receipt_put(self, doc: ReceiptDoc) -> bool:
+        checks.receipt(doc)
+        values = _wide(msgspec.structs.asdict(doc))
+        return await self._inserted("receipts", {"_id": values.pop("number"), **values})
+
+    async def receipt_of(self, order: str) -> ReceiptDoc | None:
+        with _asking():
+            return _struct(ReceiptDoc, await self._of("receipts").find_one({"order": order}), number="_id")
+
+    # --- shelves: `_id` is `<shelf>/<id>`, the shard key -------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        return await self._inserted("shelf", {"_id": f"{shelf}/{id}", "rev": Int64(1), "body": body})
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        with _asking():
+            doc = await self._of("shelf").find_one({"_id": f"{shelf}/{id}"})
+        return None if doc is None else _shelf_doc(doc)
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        change = {"$set": {"body": body}, "$inc": {"rev": Int64(1)}}
+        return await self._matched("shelf", {"_id": f"{shelf}/{id}", "rev": Int64(rev)}, change)
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        first, end = checks.shelf_range(shelf, prefix, after, limit)
+        where = {"_id": {"$gte": f"{shelf}/{first}", "$lt": f"{shelf}/{end}"}}
+        return [_shelf_doc(doc) for doc in await self._found("shelf", where, ["_id"], limit)]
 
     # --- ways of asking ---------------------------------------------------------------------------------------------
 
@@ -545,6 +638,12 @@ class MongoStore:
     async def _aggregated(self, collection: str, where: _Doc, *stages: _Doc) -> list[_Doc]:
         with _asking():
             return await self._of(collection).aggregate([{"$match": where}, *stages]).to_list(None)
+
+    async def _highest(self, collection: str) -> int:
+        """The highest id, 0 where there is none."""
+        with _asking():
+            doc = await self._of(collection).find_one({}, {"_id": True}, sort=[("_id", -1)])
+        return 0 if doc is None else int(doc["_id"])
 
     async def _sum(self, collection: str, where: _Doc, field: str) -> int:
         rows = await self._aggregated(collection, where, {"$group": {"_id": None, "sum": {"$sum": f"${field}"}}})
@@ -591,6 +690,17 @@ def _wide(values: _Doc) -> _Doc:
     return {name: Int64(value) if type(value) is int else value for name, value in values.items()}
 
 
+def _paid_by(backend: str, payment: str) -> str:
+    """One field, as a unique index on two would take orders without a payment for the same."""
+    return f"{backend}:{payment}"
+
+
+def _later(field: str, since_ms: int, after: str) -> _Doc:
+    """A filter: what comes after (`since_ms`, `after`) in the order of (`field`, `_id`)."""
+    since = Int64(since_ms)
+    return {field: {"$gte": since}, "$or": [{field: {"$gt": since}}, {field: since, "_id": {"$gt": after}}]}
+
+
 def _escaped(unit: str) -> str:
     """A unit as a field name: dots and dollars mean something there."""
     return unit.replace("%", "%25").replace(".", "%2E").replace("$", "%24")
@@ -626,6 +736,11 @@ def _becomes(state: NodeState, **values: str) -> _Doc:
 
 def _key(doc: _Doc) -> KeyDoc:
     return _known(KeyDoc, {**doc, "limits": msgspec.json.decode(doc["limits"])}, id="_id")
+
+
+def _shelf_doc(doc: _Doc) -> ShelfDoc:
+    shelf, _, name = doc["_id"].partition("/")
+    return ShelfDoc(shelf=shelf, id=name, rev=doc["rev"], body=doc["body"])
 
 
 def _usage_doc(record: UsageRecord) -> _Doc:

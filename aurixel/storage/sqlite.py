@@ -23,10 +23,13 @@ from aurixel.storage import (
     Movement,
     NodeDoc,
     NodeState,
+    OrderDoc,
     Post,
     Profile,
     ProfileStatus,
+    ReceiptDoc,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -55,6 +58,9 @@ _NODE: Final = _columns(NodeDoc, by="claimed_by")
 _PROFILE: Final = _columns(Profile)
 _KEY: Final = _columns(KeyDoc)
 _CATALOGUE: Final = _columns(CatalogueDoc)
+_SHELF: Final = _columns(ShelfDoc)
+_ORDER: Final = _columns(OrderDoc)
+_RECEIPT: Final = _columns(ReceiptDoc, order="order_id")
 
 _COUNTS: Final = UsageRecord.__struct_fields__.index("counts")
 _RECORD_PUT: Final = f"INSERT INTO usage ({_USAGE}) VALUES ({_marks(UsageRecord)}) ON CONFLICT (request_id) DO NOTHING"
@@ -385,8 +391,9 @@ class SqliteStore:
         sql = f"SELECT {_PROFILE} FROM profiles WHERE account > ? ORDER BY account LIMIT ?"
         return [_struct(Profile, row) for row in await self._rows(sql, after, limit)]
 
-    async def profile_status(self, account: str, status: ProfileStatus) -> bool:
-        return await self._changed("UPDATE profiles SET status = ? WHERE account = ?", status, account)
+    async def profile_status(self, account: str, status: ProfileStatus, was: ProfileStatus | None = None) -> bool:
+        sql = "UPDATE profiles SET status = ?1 WHERE account = ?2 AND status = coalesce(?3, status)"
+        return await self._changed(sql, status, account, was)
 
     async def key_new(self, key: KeyDoc) -> bool:
         sql = f"INSERT INTO keys ({_KEY}) VALUES ({_marks(KeyDoc)}) ON CONFLICT DO NOTHING"
@@ -423,6 +430,73 @@ class SqliteStore:
         checks.amounts(version=doc.version)
         sql = f"INSERT INTO catalogue ({_CATALOGUE}) VALUES ({_marks(CatalogueDoc)}) ON CONFLICT DO NOTHING"
         return await self._changed(sql, *msgspec.structs.astuple(doc))
+
+    # --- orders and receipts ----------------------------------------------------------------------------------------
+
+    async def order_new(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=True)
+        sql = f"INSERT INTO orders ({_ORDER}) VALUES ({_marks(OrderDoc)}) ON CONFLICT DO NOTHING"
+        return await self._changed(sql, *msgspec.structs.astuple(doc))
+
+    async def order_read(self, id: str) -> OrderDoc | None:
+        return _order(await self._rows(f"SELECT {_ORDER} FROM orders WHERE id = ?", id))
+
+    async def order_paid_by(self, backend: str, payment: str) -> OrderDoc | None:
+        return _order(await self._rows(f"SELECT {_ORDER} FROM orders WHERE backend = ? AND payment = ?", backend, payment))
+
+    async def order_swap(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=False)
+        sql = """UPDATE OR IGNORE orders SET state = :state, payment = :payment, open = :open, rev = :rev, body = :body
+                 WHERE id = :id AND backend = :backend AND rev = :rev - 1"""
+        values = msgspec.structs.asdict(doc)
+        return await self._engine.write(lambda connection: connection.execute(sql, values).rowcount == 1)
+
+    async def orders_page(self, account: str | None, since_ms: int, after: str, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        checks.times(since_ms=since_ms)
+        where, whose = ("", ()) if account is None else ("account = ? AND", (account,))
+        sql = f"SELECT {_ORDER} FROM orders WHERE {where} (created_ms, id) > (?, ?) ORDER BY created_ms, id LIMIT ?"
+        return [_known_order(row) for row in await self._rows(sql, *whose, since_ms, after, limit)]
+
+    async def orders_open(self, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        rows = await self._rows(f"SELECT {_ORDER} FROM orders WHERE open = 1 ORDER BY id LIMIT ?", limit)
+        return [_known_order(row) for row in rows]
+
+    async def receipt_last(self) -> int:
+        return await self._number("SELECT max(number) FROM receipts")
+
+    async def receipt_put(self, doc: ReceiptDoc) -> bool:
+        checks.receipt(doc)
+        sql = f"INSERT INTO receipts ({_RECEIPT}) VALUES ({_marks(ReceiptDoc)}) ON CONFLICT DO NOTHING"
+        return await self._changed(sql, *msgspec.structs.astuple(doc))
+
+    async def receipt_of(self, order: str) -> ReceiptDoc | None:
+        rows = await self._rows(f"SELECT {_RECEIPT} FROM receipts WHERE order_id = ?", order)
+        return _struct(ReceiptDoc, rows[0]) if rows else None
+
+    # --- shelves ----------------------------------------------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        sql = f"INSERT INTO shelf_docs ({_SHELF}) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING"
+        return await self._changed(sql, shelf, id, body)
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        rows = await self._rows(f"SELECT {_SHELF} FROM shelf_docs WHERE shelf = ? AND id = ?", shelf, id)
+        return _struct(ShelfDoc, rows[0]) if rows else None
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        sql = "UPDATE shelf_docs SET body = ?, rev = rev + 1 WHERE shelf = ? AND id = ? AND rev = ?"
+        return await self._changed(sql, body, shelf, id, rev)
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        first, end = checks.shelf_range(shelf, prefix, after, limit)
+        sql = f"SELECT {_SHELF} FROM shelf_docs WHERE shelf = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return [_struct(ShelfDoc, row) for row in await self._rows(sql, shelf, first, end, limit)]
 
     # --- ways of asking ---------------------------------------------------------------------------------------------
 
@@ -488,6 +562,15 @@ def _usage(row: _Row) -> UsageRecord:
     values["counts"] = msgspec.json.decode(values["counts"])
     values["stream"], values["measured"] = bool(values["stream"]), bool(values["measured"])
     return UsageRecord(**values)
+
+
+def _order(rows: Sequence[_Row]) -> OrderDoc | None:
+    return _known_order(rows[0]) if rows else None
+
+
+def _known_order(row: _Row) -> OrderDoc:
+    order = _struct(OrderDoc, row)
+    return msgspec.structs.replace(order, open=bool(order.open))
 
 
 def _key(row: _Row) -> KeyDoc:

@@ -45,6 +45,11 @@ WRITES = frozenset(
         "key_new",
         "key_revoke",
         "catalogue_put",
+        "order_new",
+        "order_swap",
+        "receipt_put",
+        "shelf_put",
+        "shelf_swap",
     }
 )
 

@@ -23,10 +23,13 @@ from aurixel.storage import (
     Movement,
     NodeDoc,
     NodeState,
+    OrderDoc,
     Post,
     Profile,
     ProfileStatus,
+    ReceiptDoc,
     RollupAdd,
+    ShelfDoc,
     UsageRecord,
     UsageSums,
     checks,
@@ -48,6 +51,9 @@ class MemoryStore:
         self.profiles: dict[str, Profile] = {}
         self.keys: dict[str, KeyDoc] = {}
         self.catalogue: dict[int, CatalogueDoc] = {}
+        self.orders: dict[str, OrderDoc] = {}
+        self.receipts: dict[int, ReceiptDoc] = {}
+        self.shelves: dict[tuple[str, str], ShelfDoc] = {}
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -350,8 +356,8 @@ class MemoryStore:
         checks.page(limit)
         return [self.profiles[account] for account in sorted(self.profiles) if account > after][:limit]
 
-    async def profile_status(self, account: str, status: ProfileStatus) -> bool:
-        if account not in self.profiles:
+    async def profile_status(self, account: str, status: ProfileStatus, was: ProfileStatus | None = None) -> bool:
+        if account not in self.profiles or was not in (None, self.profiles[account].status):
             return False
         self.profiles[account] = replace(self.profiles[account], status=status)
         return True
@@ -395,3 +401,80 @@ class MemoryStore:
             return False
         self.catalogue[doc.version] = doc
         return True
+
+    # --- orders and receipts ----------------------------------------------------------------------------------------
+
+    async def order_new(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=True)
+        if doc.id in self.orders or self._paid_by_another(doc):
+            return False
+        self.orders[doc.id] = doc
+        return True
+
+    def _paid_by_another(self, doc: OrderDoc) -> bool:
+        key = (doc.backend, doc.payment)
+        return doc.payment is not None and any((o.backend, o.payment) == key and o.id != doc.id for o in self.orders.values())
+
+    async def order_read(self, id: str) -> OrderDoc | None:
+        return self.orders.get(id)
+
+    async def order_paid_by(self, backend: str, payment: str) -> OrderDoc | None:
+        return next((o for o in self.orders.values() if (o.backend, o.payment) == (backend, payment)), None)
+
+    async def order_swap(self, doc: OrderDoc) -> bool:
+        checks.order(doc, new=False)
+        old = self.orders.get(doc.id)
+        if old is None or (old.backend, old.rev) != (doc.backend, doc.rev - 1) or self._paid_by_another(doc):
+            return False
+        self.orders[doc.id] = replace(doc, account=old.account, created_ms=old.created_ms)
+        return True
+
+    async def orders_page(self, account: str | None, since_ms: int, after: str, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        checks.times(since_ms=since_ms)
+        found = {(o.created_ms, o.id): o for o in self.orders.values() if account in (None, o.account)}
+        return [found[key] for key in sorted(found) if key > (since_ms, after)][:limit]
+
+    async def orders_open(self, limit: int) -> list[OrderDoc]:
+        checks.page(limit)
+        return [self.orders[key] for key in sorted(self.orders) if self.orders[key].open][:limit]
+
+    async def receipt_last(self) -> int:
+        return max(self.receipts, default=0)
+
+    async def receipt_put(self, doc: ReceiptDoc) -> bool:
+        checks.receipt(doc)
+        if doc.number in self.receipts or await self.receipt_of(doc.order) is not None:
+            return False
+        self.receipts[doc.number] = doc
+        return True
+
+    async def receipt_of(self, order: str) -> ReceiptDoc | None:
+        return next((receipt for receipt in self.receipts.values() if receipt.order == order), None)
+
+    # --- shelves ----------------------------------------------------------------------------------------------------
+
+    async def shelf_put(self, shelf: str, id: str, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        if (shelf, id) in self.shelves:
+            return False
+        self.shelves[shelf, id] = ShelfDoc(shelf=shelf, id=id, rev=1, body=body)
+        return True
+
+    async def shelf_get(self, shelf: str, id: str) -> ShelfDoc | None:
+        checks.shelf(shelf, id)
+        return self.shelves.get((shelf, id))
+
+    async def shelf_swap(self, shelf: str, id: str, rev: int, body: bytes) -> bool:
+        checks.shelf(shelf, id, body)
+        checks.amounts(rev=rev)
+        doc = self.shelves.get((shelf, id))
+        if doc is None or doc.rev != rev:
+            return False
+        self.shelves[shelf, id] = replace(doc, rev=rev + 1, body=body)
+        return True
+
+    async def shelf_page(self, shelf: str, prefix: str, after: str, limit: int) -> list[ShelfDoc]:
+        checks.shelf_range(shelf, prefix, after, limit)
+        keys = sorted(key for key in self.shelves if key[0] == shelf and key[1].startswith(prefix) and key[1] > after)
+        return [self.shelves[key] for key in keys][:limit]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from aurixel.storage import AccountDoc, CatalogueDoc, KeyDoc, Movement, Post, Profile, RollupAdd, Store, UsageRecord
+from aurixel.storage import (
+    AccountDoc,
+    CatalogueDoc,
+    KeyDoc,
+    Movement,
+    OrderDoc,
+    Post,
+    Profile,
+    ReceiptDoc,
+    RollupAdd,
+    Store,
+    UsageRecord,
+)
 
 HOUR_MS = 3_600_000
 
@@ -48,6 +60,15 @@ def post(prev: int = 5, s: int = 6, lease: int = 7, available: int = 0, written_
 
 def key(id: str = "k1", account: str = "a", **fields: Any) -> KeyDoc:
     return KeyDoc(id=id, account=account, **{"hash": b"\x00\xff", "name": "laptop", "created_ms": 1, **fields})
+
+
+def order(id: str = "o1", account: str = "a", **fields: Any) -> OrderDoc:
+    given = {"backend": "acme", "state": "created", "payment": None, "open": False, "created_ms": 5, "rev": 1, "body": b"{}"}
+    return OrderDoc(id=id, account=account, **{**given, **fields})
+
+
+def receipt(number: int = 1, order: str = "o1", **fields: Any) -> ReceiptDoc:
+    return ReceiptDoc(number=number, order=order, **{"account": "a", "at_ms": 7, "body": b"{}", **fields})
 
 
 async def funded(store: Store, account: str = "a", amount: int = 1000) -> AccountDoc:
@@ -121,6 +142,7 @@ async def every_call(store: Store) -> None:
     await store.profile_find("a@example.org")
     await store.profiles_page("", 10)
     await store.profile_status("a", "suspended")
+    await store.profile_status("a", "active", "suspended")
     await store.key_new(key(limits={"rpm": 1}))
     await store.key_read("k1")
     await store.keys_of("a")
@@ -129,3 +151,17 @@ async def every_call(store: Store) -> None:
     await store.catalogue_version()
     await store.catalogue_put(CatalogueDoc(version=1, at_ms=1, author="ops", body=b"{}"))
     await store.catalogue_read(1)
+    await store.order_new(order())
+    await store.order_read("o1")
+    await store.order_swap(order(rev=2, payment="p1", open=True))
+    await store.order_paid_by("acme", "p1")
+    await store.orders_page("a", 1, "", 10)
+    await store.orders_page(None, 1, "", 10)
+    await store.orders_open(10)
+    await store.receipt_last()
+    await store.receipt_put(receipt())
+    await store.receipt_of("o1")
+    await store.shelf_put("vouchers", "v:1", b"{}")
+    await store.shelf_get("vouchers", "v:1")
+    await store.shelf_swap("vouchers", "v:1", 1, b'{"a":1}')
+    await store.shelf_page("vouchers", "v:", "", 10)

@@ -18,6 +18,7 @@ from aurixel.storage import (
     Lease,
     LogMark,
     Profile,
+    ShelfDoc,
     Store,
     UsageRecord,
     UsageSums,
@@ -634,6 +635,44 @@ async def test_catalogue(store: Store) -> None:
     assert await store.catalogue_read(1) == first
 
 
+async def test_shelves(store: Store) -> None:
+    assert await store.shelf_get("vouchers", "v:1") is None
+    assert not await store.shelf_swap("vouchers", "v:1", 1, b"{}")
+    assert await store.shelf_put("vouchers", "v:1", b'{"a":1}')
+    assert not await store.shelf_put("vouchers", "v:1", b"{}")
+    assert await store.shelf_put("voucher", "v:1", b"{}")  # another's
+    first = ShelfDoc(shelf="vouchers", id="v:1", rev=1, body=b'{"a":1}')
+    assert await store.shelf_get("vouchers", "v:1") == first
+
+    assert not await store.shelf_swap("vouchers", "v:1", 2, b"{}")
+    assert not await store.shelf_swap("vouchers", "v:1", 0, b"{}")
+    assert await store.shelf_swap("vouchers", "v:1", 1, b"\x00\xff")
+    assert not await store.shelf_swap("vouchers", "v:1", 1, b"{}")
+    assert await store.shelf_get("vouchers", "v:1") == replace(first, rev=2, body=b"\x00\xff")
+    assert await store.shelf_get("voucher", "v:1") == replace(first, shelf="voucher", body=b"{}")
+
+
+async def test_a_shelf_is_paged_by_the_beginning_of_ids(store: Store) -> None:
+    ids = ["A", "Z.z", "_", "a", "v", "v-1", "v.1", "v1", "v:1", "v:10", "v:2", "v:_", "v:a", "vA", "z"]
+    for name in ids:
+        assert await store.shelf_put("vouchers", name, b"{}")
+        assert await store.shelf_put("vouchers-2", name, b"{}")
+        assert await store.shelf_put("voucher", name, b"{}")
+
+    async def page(prefix: str, after: str, limit: int = 50) -> list[str]:
+        return [doc.id for doc in await store.shelf_page("vouchers", prefix, after, limit)]
+
+    assert await page("", "") == sorted(ids)
+    assert await page("", "v") == [name for name in sorted(ids) if name > "v"]
+    assert await page("v:", "") == ["v:1", "v:10", "v:2", "v:_", "v:a"]
+    assert await page("v:", "v:1", 2) == ["v:10", "v:2"]
+    assert await page("v:", "v:a") == []
+    assert await page("v:", "v") == await page("v:", "A") == await page("v:", "")
+    assert await page("v:1", "v:1") == ["v:10"]
+    assert await page("v:", "z") == []
+    assert await page("b", "") == []
+
+
 # --- arguments ----------------------------------------------------------------------------------------------------------
 
 BAD_CALLS: list[Callable[[Store], Awaitable[Any]]] = [
@@ -683,19 +722,40 @@ BAD_CALLS: list[Callable[[Store], Awaitable[Any]]] = [
     lambda store: store.post([], [rollup(sums={"": 1})], []),
     lambda store: store.post([record(counts={"a\0": 1})], [], []),
     lambda store: store.usage_page("a", 2**63, "", 5),
+    *(
+        lambda store, shelf=shelf, name=name, call=call: call(store, shelf, name)
+        for shelf, name in [
+            *(("vouchers", name) for name in ("", "a b", "a/b", "$a", "ü", "a\n", "a~", "a!", "x" * 201)),
+            *((shelf, "a") for shelf in ("", "Vouchers", "a/b", "a.b", "-a", "x" * 65)),
+        ]
+        for call in (
+            lambda store, shelf, name: store.shelf_put(shelf, name, b""),
+            lambda store, shelf, name: store.shelf_get(shelf, name),
+            lambda store, shelf, name: store.shelf_swap(shelf, name, 1, b""),
+            lambda store, shelf, name: store.shelf_page(shelf, name or "/", "", 5),
+            lambda store, shelf, name: store.shelf_page(shelf, "", name or "/", 5),
+        )
+    ),
+    lambda store: store.shelf_put("vouchers", "a", b"x" * 16_385),
+    lambda store: store.shelf_swap("vouchers", "a", 1, b"x" * 16_385),
+    lambda store: store.shelf_swap("vouchers", "a", -1, b"x"),
+    lambda store: store.shelf_swap("vouchers", "a", TOO_MUCH, b"x"),
+    lambda store: store.shelf_page("vouchers", "", "", 0),
 ]
 
 
 async def test_wrong_amounts_and_names_are_refused_before_anything_is_sent(store: Store) -> None:
     before = await leased(store)
     for call in BAD_CALLS:
-        with pytest.raises(ValueError, match=r"must|incarnation|movement|frame|rollup|hour|unit|limit") as caught:
+        with pytest.raises(ValueError, match=r"must|incarnation|movement|frame|rollup|hour|unit|limit|shelf") as caught:
             await call(store)
         assert str(TOO_MUCH) not in str(caught.value)
     assert await read(store) == before
     assert await store.usage_page("a", 0, "", 5) == []
     assert await sums(store) == {}
     assert await store.nodes() == []
+    assert await store.shelf_page("vouchers", "", "", 5) == []
+    assert await store.shelf_put("vouchers", "x" * 200, b"x" * 16_384)
     assert [m.n for m in await store.movements_page("a", 0, 5)] == [1]
 
 
@@ -821,6 +881,33 @@ async def test_movements_race_for_their_keys(store: Store) -> None:
     assert len(await store.movements_page("a", 0, 99)) == 2
 
 
+@pytest.mark.deadline(120)
+async def test_a_thousand_swaps_at_once_have_exactly_their_winners(store: Store, place: Place) -> None:
+    """On one revision one wins; of a thousand that read and try again, each is counted once; from two stores at once."""
+    other = place.make()
+    await other.open()
+    try:
+        both = (store, other)
+        await store.shelf_put("vouchers", "once", b"")
+        swaps = [both[number % 2].shelf_swap("vouchers", "once", 1, b"%d" % number) for number in range(1000)]
+        assert await winners(swaps) == 1
+        ids = [f"v:{number}" for number in range(250)]
+        for name in ids:
+            await store.shelf_put("vouchers", name, b"0")
+
+        async def count(at: Store, id: str) -> None:
+            while doc := await at.shelf_get("vouchers", id):
+                if await at.shelf_swap("vouchers", id, doc.rev, b"%d" % (int(doc.body) + 1)):
+                    break
+
+        await asyncio.gather(*(count(both[number % 2], name) for number in range(4) for name in ids))
+        docs = await other.shelf_page("vouchers", "v:", "", 300)
+        assert [(doc.rev, doc.body) for doc in docs] == [(5, b"4")] * 250
+    finally:
+        if other is not store:
+            await other.close()
+
+
 async def test_everything_new_is_new_once(store: Store) -> None:
     profile = Profile(account="a", email="a@example.org", status="active", created_ms=1)
     profiles = [replace(profile, account=f"a{number}") for number in range(20)]
@@ -831,6 +918,7 @@ async def test_everything_new_is_new_once(store: Store) -> None:
     catalogue = CatalogueDoc(version=1, at_ms=1, author="", body=b"{}")
     assert await winners([store.catalogue_put(replace(catalogue, author=str(number))) for number in range(20)]) == 1
     assert await winners([store.key_revoke("k1", at_ms) for at_ms in range(20)]) == 1
+    assert await winners([store.shelf_put("vouchers", "v", str(number).encode()) for number in range(20)]) == 1
     assert await winners([store.node_dead("n1", 0) for _ in range(20)]) == 1
 
 

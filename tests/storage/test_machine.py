@@ -253,6 +253,19 @@ class StoreMachine(RuleBasedStateMachine):
             self.call("movement_apply", self.account, found.n, found.amount, took, doc.available)
         return True
 
+    # --- shelves ----------------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(["x", "x1", "y"]), behind=st.integers(0, 2), put=st.booleans(), fault=FAULTS)
+    def shelve(self, name: str, behind: int, put: bool, fault: Fault | None) -> None:
+        """One shelf for all examples: a document of ours, put or changed on what was read now or earlier."""
+        name = f"{self.incs[0]}:{name}"
+        doc = self.model.shelves.get(("machine", name))
+        body = b'{"n":%d}' % next(self.requests)
+        if put or doc is None:
+            self.quietly("shelf_put", "machine", name, body, faults=[fault])
+        else:
+            self.quietly("shelf_swap", "machine", name, max(0, doc.rev - behind), body, faults=[fault])
+
     # --- time ---------------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.our_faults.late)
@@ -306,6 +319,8 @@ class StoreMachine(RuleBasedStateMachine):
                 [await store.usage_sums(self.account, 0, by) for by in ("model", "day", "key")],
                 [await store.accounts_held(inc) for inc in self.incs],
                 [await store.accounts_wanted(inc) for inc in self.incs],
+                await store.shelf_page("machine", f"{self.incs[0]}:", "", 10),
+                await store.shelf_page("machine", f"{self.incs[0]}:x", f"{self.incs[0]}:x", 10),
             ]
 
         for mine, other in zip(*self.run(_gather(look(self.model), look(self.their_faults.inner))), strict=True):

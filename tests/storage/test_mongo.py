@@ -13,7 +13,7 @@ from bson.int64 import Int64
 from pymongo.errors import BulkWriteError
 
 from aurixel.errors import ConfigError, StoreUnavailable
-from aurixel.storage import Lease, Store, mongo, open_store
+from aurixel.storage import Lease, ShelfDoc, Store, mongo, open_store
 from aurixel.storage.mongo import INDEXES, MongoStore
 from tests.storage.conftest import MongoPlace
 from tests.storage.proxy import Proxy, proxy
@@ -104,9 +104,9 @@ async def wire(mongo_place: MongoPlace) -> list[dict[str, Any]]:
 
 WRITES = ("insert", "update", "findAndModify", "delete")
 READS = ("find", "aggregate", "distinct", "count")
-NOT_SHARDED = {"meta", "nodes", "profiles", "keys", "catalogue"}
+NOT_SHARDED = {"meta", "nodes", "profiles", "keys", "catalogue", "orders", "receipts"}
 # A start-up count, a list of a dozen, and the newest of a handful.
-READ_WHOLE = [("keys", ("revoked_ms",)), ("nodes", ()), ("catalogue", ())]
+READ_WHOLE = [("keys", ("revoked_ms",)), ("nodes", ()), ("catalogue", ()), ("receipts", ())]
 
 
 def filters(commands: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any], list[str]]]:
@@ -156,7 +156,7 @@ async def test_every_filter_names_the_shard_key(wire: list[dict[str, Any]]) -> N
     missing = [
         (command, collection, where)
         for command, collection, where, _ in filters(wire)
-        if collection not in NOT_SHARDED and ("_id" if collection == "accounts" else "account") not in where
+        if collection not in NOT_SHARDED and ("_id" if collection in ("accounts", "shelf") else "account") not in where
     ]
     # Reads across accounts: what a node holds, and what is to be finished by anyone.
     assert {(command, collection, *where) for command, collection, where in missing} == {
@@ -290,6 +290,24 @@ async def test_records_whose_answer_is_lost_stop_the_batch(cuttable: tuple[Store
         await store.post([record()], [rollup()], [post()])
     assert await store.usage_sums("a", 0, "model") == []
     assert await read(store) == before
+
+
+async def test_a_change_on_a_shelf_whose_answer_is_lost_happened_once(cuttable: tuple[Store, Proxy]) -> None:
+    store, wire = cuttable
+    assert await store.shelf_put("vouchers", "v:1", b"1")
+    wire.cut(b"update", "request")
+    with pytest.raises(StoreUnavailable):
+        await store.shelf_swap("vouchers", "v:1", 1, b"2")
+    assert await store.shelf_get("vouchers", "v:1") == ShelfDoc(shelf="vouchers", id="v:1", rev=1, body=b"1")
+    wire.cut(b"update", "answer")
+    with pytest.raises(StoreUnavailable):
+        await store.shelf_swap("vouchers", "v:1", 1, b"2")
+
+    async def changed() -> bool:
+        return await store.shelf_get("vouchers", "v:1") == ShelfDoc(shelf="vouchers", id="v:1", rev=2, body=b"2")
+
+    await until(changed)
+    assert not await store.shelf_swap("vouchers", "v:1", 1, b"3")
 
 
 async def test_inserts_whose_answer_is_lost(cuttable: tuple[Store, Proxy]) -> None:

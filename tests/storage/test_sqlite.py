@@ -20,7 +20,7 @@ from aurixel.storage import Lease, Store, open_store
 from aurixel.storage.sqlite import SqliteStore
 from aurixel.storage.sqlite_engine import MIGRATIONS
 from tests.harness.process import Server
-from tests.storage.samples import every_call, funded, leased, movement, post, read, record, rollup
+from tests.storage.samples import every_call, funded, leased, movement, order, post, read, record, rollup
 
 NEWEST = max(int(path.name[:4]) for path in MIGRATIONS.glob("*.sql"))
 VERSION_1 = (Path(__file__).parent / "version_1.sql").read_text("utf-8")
@@ -315,7 +315,7 @@ async def test_kill_9_takes_nothing_that_was_answered(path: Path) -> None:
 # --- plans ----------------------------------------------------------------------------------------------------------------
 
 # Small tables that are read whole on purpose, and the index that holds nothing but what is asked for.
-WHOLE = re.compile(r"SCAN (nodes|keys|json_each|movements USING INDEX movements_open)\b")
+WHOLE = re.compile(r"SCAN (nodes|keys|json_each|movements USING INDEX movements_open|orders USING INDEX orders_open)\b")
 
 
 async def test_no_statement_reads_more_than_it_asks_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,6 +362,8 @@ async def fill(store: Store) -> None:
         rollups = [rollup(1, account, hour=hour) for hour in range(50)]
         await store.post(records, rollups, [])
         await store.account_new(account)
+        for n in range(50):
+            await store.order_new(order(f"{account} {n}", account, created_ms=n, payment=f"{account} {n}", open=n == 7))
 
 
 # --- a file that is taken away --------------------------------------------------------------------------------------------
