@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from aurixel.plugin import CreditEvent, DisputeClosed, Disputed, Paid, Refunded, RefundEnded, Unpaid, Waiting
 from aurixel_stripe.objects import Charge, Dispute, Event, Intent, Marked, RefundObject, Session
@@ -35,7 +36,8 @@ def read_event(body: bytes) -> Event:
 def meaning(event: Event) -> Events:
     """What an event says; nothing for a type that is of no interest."""
     read = _MEANINGS.get(event.type)
-    return () if read is None else read(event.data.object)
+    at_ms = None if event.created is None else event.created * 1000
+    return () if read is None else tuple(replace(each, at_ms=at_ms) for each in read(event.data.object))
 
 
 # --- of an event's object ---------------------------------------------------------------------------------------------

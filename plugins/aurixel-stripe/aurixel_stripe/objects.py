@@ -97,9 +97,10 @@ class Data(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """The envelope of what is posted to a webhook. `account`: the connected account it comes from."""
+    """The envelope of what is posted to a webhook. `created` in seconds; `account`: the connected account it comes from."""
 
     object: Literal["event"]
+    created: Amount | None = None
     type: str
     livemode: bool
     account: str | None = None

@@ -41,7 +41,7 @@ class StripeSettings(PluginSettings):
     # How far from now an event's signature may have been made, in seconds.
     tolerance: int = Field(default=300, ge=1, le=3600)
     # How long one call may take in all, in seconds, and how often the library may send it again meanwhile.
-    timeout: float = Field(default=30.0, gt=0, le=120)
+    timeout: float = Field(default=15.0, gt=0, le=120)
     retries: int = Field(default=2, ge=0, le=5)
     # What the payer reads on the payment page, and on the statement behind the account's own name.
     product_name: str = Field(default="Prepaid credit", min_length=1, max_length=200)
