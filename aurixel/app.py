@@ -43,12 +43,16 @@ from aurixel.metrics import (
     LoopMetrics,
     MoneyGauges,
     ObserverMetrics,
+    PaymentMetrics,
     PluginMetrics,
     RequestMetrics,
 )
+from aurixel.payments import BoundBackend, Fulfilment, Sweep, Webhooks
+from aurixel.plugin.billing import Shelf
 from aurixel.plugin.contracts import ModelCard
 from aurixel.registry import Observers, Registry
 from aurixel.storage import open_store
+from aurixel.storage.shelf import StoreShelf
 from aurixel.upstream import Timeouts, Upstream
 
 _log: Final = logging.getLogger("aurixel.app")
@@ -56,6 +60,8 @@ _log: Final = logging.getLogger("aurixel.app")
 _PULSE: Final = 0.25
 # How often all accounts are added up, in seconds.
 _AUDIT: Final = 60.0
+# How often orders that were left half done are finished, in seconds.
+_SWEEP: Final = 60.0
 # How long observers may take at shutdown, in seconds.
 _LAST_WORDS: Final = 2.0
 
@@ -89,6 +95,21 @@ class PluginHost:
         except Exception:
             self._failed()
             raise
+
+
+class BillingPluginHost(PluginHost):
+    """What a billing backend is given: the same, and its shelf."""
+
+    def __init__(
+        self,
+        name: str,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None], str], None],
+        meter: PluginMetrics,
+        shelf: Shelf,
+    ) -> None:
+        super().__init__(name, clock, spawn, meter)
+        self.shelf = shelf
 
 
 class App:
@@ -138,6 +159,7 @@ class App:
         meter = PluginMetrics(metrics)
         upstreams = self._upstreams(registry, meter)
         self.checks = checks = self._checks(registry, meter)
+        backends = self._backends(registry, meter)
         enforcing = [bound.check for bound in checks]
         if loose := unenforced_limits(await self.store.key_limits(), enforcing, registry.enforcers()):
             raise ConfigFaults(loose)
@@ -191,9 +213,14 @@ class App:
         self._watch_loop(LoopMetrics(metrics))
         self._spawn(self._poll_catalogue(), "catalogue")
         self._spawn(self._watch_books(BookMetrics(metrics)), "books")
+        counted = PaymentMetrics(metrics, backends=[name for name, each in backends.items() if each.takes_payment])
+        fulfilment = Fulfilment(self.store, clock, settings.receipt_rules, counted)
+        if backends:
+            self._spawn(self._sweep_orders(Sweep(fulfilment, backends)), "orders")
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
         routes = Routes(ROUTES, FAMILIES, family_of)
-        self._edge = Edge(pipeline, routes, pages(pipeline, routes, heads, self._cards), heads, limits=self._limits())
+        plain = pages(pipeline, routes, heads, self._cards, Webhooks(backends, fulfilment))
+        self._edge = Edge(pipeline, routes, plain, heads, limits=self._limits())
         await self._listen("listen", self._edge.start)
         defer(self._edge.drain, settings.server.drain_deadline, pipeline.end)
         _log.info("listening: gateway %s, ops %s", ",".join(map(str, self.ports)), ",".join(map(str, self.ops_ports)))
@@ -229,6 +256,16 @@ class App:
             check = registry.build_check(name, block.settings, PluginHost(name, self.clock, self._spawn, meter))
             checks.append(BoundCheck(check, deadline=block.deadline, on_error=block.on_error, meter=meter))
         return checks
+
+    def _backends(self, registry: Registry, meter: PluginMetrics) -> dict[str, BoundBackend]:
+        found = {}
+        for name, block in self.settings.payments.items():
+            host = BillingPluginHost(name, self.clock, self._spawn, meter, StoreShelf(self.store, name))
+            backend = registry.build_backend(name, block.settings, host)
+            found[name] = BoundBackend(name, backend, registry.owner("billing backend", name), block.deadline, meter)
+        if any(backend.takes_payment for backend in found.values()):
+            self.settings.order_rules.pages("")
+        return found
 
     def _ledger_settings(self) -> LedgerSettings:
         section = self.settings.ledger
@@ -304,6 +341,14 @@ class App:
             except StoreUnavailable:
                 pass  # the ledger says so already
             await asyncio.sleep(_AUDIT)
+
+    async def _sweep_orders(self, sweep: Sweep) -> None:
+        while True:
+            try:
+                await sweep.round()
+            except StoreUnavailable:
+                pass  # the ledger says so already
+            await asyncio.sleep(_SWEEP)
 
     # --- tasks ---------------------------------------------------------------------------------------------------------
 

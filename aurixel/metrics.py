@@ -28,6 +28,7 @@ from aurixel.values import NANOS_PER_USD, USAGE_CLASSES, Counts, Nanos
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _CALL: Final = (0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10)
 _LOOP: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_LAG: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
 _CODES: Final = {
     "client": CLIENT_CODES,
     "policy": POLICY_CODES,
@@ -312,6 +313,42 @@ class LedgerCounters:
     def set_aside(self) -> None:
         """The journal of an abandoned node was found and will not be replayed."""
         self._aside.inc()
+
+
+class PaymentMetrics:
+    """Webhooks, what payments cost the operator, and orders that have work left (`payments.PaymentMetrics`)."""
+
+    def __init__(self, registry: CollectorRegistry, *, backends: Iterable[str]) -> None:
+        """`backends` are those that have webhooks."""
+        text = "Webhooks by how they were answered: done, nothing new, or a kind of no or later."
+        webhooks = Counter("aurixel_webhooks", text, ["backend", "result"], registry=registry)
+        text = "From an event at the processor to its credit here."
+        lag = Histogram("aurixel_webhook_lag_seconds", text, ["backend"], buckets=_LAG, registry=registry)
+        self._webhooks, self._lag = {}, {}
+        for backend in backends:
+            for result in ("done", "nothing", "unknown", "invalid", "refused", "not_yet", "unavailable", "failed"):
+                self._webhooks[backend, result] = webhooks.labels(backend, result).inc
+            self._lag[backend] = lag.labels(backend).observe
+        text = "Taken back by processors and covered by no credit, in US dollars."
+        self._lost = Counter("aurixel_payment_losses_usd", text, registry=registry)
+        self._left = Gauge("aurixel_open_orders", "Orders with work left after a sweep.", registry=registry)
+        text = "Age of the oldest order with work left after a sweep."
+        self._oldest = Gauge("aurixel_oldest_open_order_seconds", text, registry=registry)
+
+    def webhook(self, backend: str, result: str, lag: float | None) -> None:
+        """A webhook was answered."""
+        self._webhooks[backend, result]()
+        if lag is not None:
+            self._lag[backend](lag)
+
+    def lost(self, amount: Nanos) -> None:
+        """Money went back that no credit covered."""
+        self._lost.inc(amount / NANOS_PER_USD)
+
+    def left(self, orders: int, oldest_seconds: float) -> None:
+        """A sweep is over."""
+        self._left.set(orders)
+        self._oldest.set(oldest_seconds)
 
 
 class BookMetrics:

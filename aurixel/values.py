@@ -16,6 +16,7 @@ import msgspec
 
 Nanos: TypeAlias = int
 NANOS_PER_USD: Final = 10**9
+NANOS_PER_CENT: Final = NANOS_PER_USD // 100
 # Amounts stay under this in every store and counter: two of them still add up inside a signed 64-bit integer.
 MAX_NANOS: Final = 2**62 - 1
 

@@ -22,7 +22,9 @@ from aurixel.accounts.people import (
     find_account,
     list_accounts,
     normal_email,
+    resume_account,
     show_account,
+    suspend_account,
 )
 
 __all__ = [
@@ -39,7 +41,9 @@ __all__ = [
     "list_accounts",
     "list_keys",
     "normal_email",
+    "resume_account",
     "revoke_key",
     "show_account",
+    "suspend_account",
     "unenforced_limits",
 ]

@@ -116,6 +116,28 @@ async def close_account(store: Store, clock: Clock, email: str) -> AccountView:
     return await show_account(store, email)
 
 
+async def suspend_account(store: Store, email: str) -> AccountView:
+    """Refuse the account's keys until it is resumed; its credit stays. Doing it again changes nothing.
+
+    `AccountRefused` as `show_account`, and `account_closed`.
+    """
+    return await _turn(store, email, "active", "suspended")
+
+
+async def resume_account(store: Store, email: str) -> AccountView:
+    """Serve a suspended account again. `AccountRefused` as `suspend_account`."""
+    return await _turn(store, email, "suspended", "active")
+
+
+async def _turn(store: Store, email: str, was: ProfileStatus, status: ProfileStatus) -> AccountView:
+    profile = await find_account(store, email)
+    await store.profile_status(profile.account, status, was)
+    view = await show_account(store, email)
+    if view.status != status:
+        raise AccountRefused("account_closed", f"the account is {view.status}, for good")
+    return view
+
+
 def _view(profile: Profile, doc: AccountDoc) -> AccountView:
     leased = sum(lease.amount for lease in doc.leases.values())
     return AccountView(

@@ -20,6 +20,7 @@ from aurixel.cli.dev import dev
 from aurixel.cli.key import key
 from aurixel.cli.ledger import ledger
 from aurixel.cli.node import node
+from aurixel.cli.order import order
 from aurixel.cli.plugins import plugins, with_plugin_commands
 from aurixel.cli.prices import prices, reload
 from aurixel.cli.serve import serve
@@ -57,7 +58,7 @@ def cli() -> None:
     """
 
 
-for command in (dev, serve, check, account, key, credit, usage, prices, reload, ledger, plugins, node):
+for command in (dev, serve, check, account, key, credit, order, usage, prices, reload, ledger, plugins, node):
     cli.add_command(command)
 
 

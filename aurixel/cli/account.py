@@ -1,4 +1,4 @@
-"""`aurixel account`: open, show, list and close accounts."""
+"""`aurixel account`: open, show, list, suspend and close accounts."""
 
 from __future__ import annotations
 
@@ -85,6 +85,34 @@ def close(shell: Shell, email: str) -> None:
     async def work() -> AccountView:
         async with shell.store(shell.settings("store")) as store:
             return await close_account(store, SystemClock(), email)
+
+    _show(shell, shell.run(work()))
+
+
+@account.command()
+@click.argument("email")
+@shared
+def suspend(shell: Shell, email: str) -> None:
+    """Refuse the keys of EMAIL until it is resumed: within 2 seconds, on every gateway. Its credit stays."""
+    from aurixel.accounts import suspend_account
+
+    async def work() -> AccountView:
+        async with shell.store(shell.settings("store")) as store:
+            return await suspend_account(store, email)
+
+    _show(shell, shell.run(work()))
+
+
+@account.command()
+@click.argument("email")
+@shared
+def resume(shell: Shell, email: str) -> None:
+    """Serve the account of EMAIL again, which was suspended by hand or by a dispute."""
+    from aurixel.accounts import resume_account
+
+    async def work() -> AccountView:
+        async with shell.store(shell.settings("store")) as store:
+            return await resume_account(store, email)
 
     _show(shell, shell.run(work()))
 

@@ -37,6 +37,7 @@ def check(shell: Shell) -> None:
     checks = _checks(settings, registry, faults) if registry is not None else None
     if registry is not None:
         _upstreams(settings, registry, faults)
+        _payments(settings, registry, faults)
     files = _files(settings, faults)
     found = shell.run(_store(shell, settings, files, checks, registry, faults))
     snapshot = found.snapshot
@@ -48,6 +49,7 @@ def check(shell: Shell) -> None:
         ],
         "plugins": [plugin.name for plugin in registry.plugins] if registry is not None else [],
         "upstreams": {name: block.provider for name, block in settings.upstreams.items()},
+        "payments": list(settings.payments),
         "catalogue": {
             "source": found.source,
             "version": snapshot.version if snapshot else 0,
@@ -90,6 +92,19 @@ def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]
     for name, block in settings.upstreams.items():
         try:
             registry.build_provider(name, block.provider, block.settings, CommandHost(name))
+        except ConfigError as error:
+            _found(settings, faults, error)
+
+
+def _payments(settings: Settings, registry: Registry, faults: list[ConfigError]) -> None:
+    """Backends as `serve` would make them; the store is not opened for it."""
+    from aurixel.cli.payments import bind_backend
+    from aurixel.storage import open_store
+
+    for name in settings.payments:
+        try:
+            if bind_backend(settings, registry, open_store(settings.store.url.reveal()), name).takes_payment:
+                settings.order_rules.pages("")
         except ConfigError as error:
             _found(settings, faults, error)
 
@@ -183,6 +198,8 @@ def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
         f"upstreams  {', '.join(f'{name} ({kind})' for name, kind in value['upstreams'].items()) or 'none'}",
         f"catalogue  from the {value['catalogue']['source']}, version {value['catalogue']['version']}",
     ]
+    if value["payments"]:
+        lines.insert(2, f"payments   {', '.join(value['payments'])}")
     if value["catalogue"]["files_differ"]:
         lines.append("           the files say something else: `aurixel reload` makes it count")
     rows = [

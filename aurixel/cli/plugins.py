@@ -61,7 +61,12 @@ def list_(shell: Shell) -> None:
 
 
 def _brought(registry: Registry, plugin: str) -> list[str]:
-    kinds = {"dialect": registry.dialects, "provider": registry.providers, "policy check": registry.checks}
+    kinds = {
+        "dialect": registry.dialects,
+        "provider": registry.providers,
+        "policy check": registry.checks,
+        "billing backend": registry.backends,
+    }
     brought = [f"{what} {name}" for what, names in kinds.items() for name in names if registry.owner(what, name) == plugin]
     with_commands = any(loaded.name == plugin and "register_commands" in loaded.hooks for loaded in registry.plugins)
     return [*brought, "commands"] if with_commands else brought

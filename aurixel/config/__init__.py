@@ -2,6 +2,6 @@
 
 from aurixel.config.loading import load
 from aurixel.config.safety import serve_faults
-from aurixel.config.sections import Address, PolicyBlock, Settings, UpstreamBlock
+from aurixel.config.sections import Address, PaymentBlock, PolicyBlock, Settings, UpstreamBlock
 
-__all__ = ["Address", "PolicyBlock", "Settings", "UpstreamBlock", "load", "serve_faults"]
+__all__ = ["Address", "PaymentBlock", "PolicyBlock", "Settings", "UpstreamBlock", "load", "serve_faults"]

@@ -22,7 +22,7 @@ from aurixel.tomlfile import KeyPath, TomlFile, nearest, read_toml
 from aurixel.values import Secret
 
 _ENV: Final = "env:"
-_PLUGINS: Final = ("upstreams", "policy")
+_PLUGINS: Final = ("upstreams", "policy", "payments")
 
 
 class _Overrides(EnvSettingsSource):

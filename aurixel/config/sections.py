@@ -10,14 +10,25 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.tomlfile import KeyPath, TomlFile
-from aurixel.values import Nanos, Secret, parse_usd
+from aurixel.values import NANOS_PER_CENT, Nanos, Secret, parse_usd
+
+if TYPE_CHECKING:
+    from aurixel.payments import OrderRules, ReceiptRules
 
 PREFIX: Final = "AURIXEL_"
 _SIZE: Final = re.compile(r"(\d{1,12}) ?(|B|KiB|MiB|GiB)")
@@ -25,6 +36,7 @@ _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
 # How the rooms name a block, and a setting in it.
 _BLOCK_PLACE: Final = re.compile(r"\[(\w+)\.([^\]]+)\](?: (\S+))?")
+_RATE: Final = re.compile(r"(?!0+(\.0+)?$)\d{1,2}(\.\d{1,4})?")
 # Names of blocks go into metrics, records and the names of environment variables.
 BLOCK_NAME: Final = re.compile(r"[a-z][a-z0-9-]*(_[a-z0-9-]+)*")
 
@@ -155,6 +167,58 @@ class LedgerSection(Section):
     settlement: dict[str, str] = {}
 
 
+class OrdersSection(Section):
+    """`[orders]`: what a top-up may be (USD, whole cents), and where payers go afterwards: a path on public_url, or a URL."""
+
+    min: Usd = 5_000_000_000
+    max: Usd = 1_000_000_000_000
+    currency: Literal["usd"] = "usd"
+    success: str = "/"
+    cancel: str = "/"
+
+    @field_validator("min", "max")
+    @classmethod
+    def _cents(cls, nanos: Nanos) -> Nanos:
+        if nanos % NANOS_PER_CENT:
+            raise ValueError("must be whole cents")
+        return nanos
+
+    @field_validator("success", "cancel")
+    @classmethod
+    def _page(cls, page: str) -> str:
+        if not page.isprintable() or not page.isascii() or " " in page or not page.startswith(("/", "https://", "http://")):
+            raise ValueError('must be a path such as "/paid", or a URL')
+        return page
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OrdersSection:
+        if self.max < self.min:
+            raise ValueError("max must be at least min")
+        return self
+
+
+class ReceiptsSection(Section):
+    """`[receipts]`: whose they are, and the tax (percent) that is contained in the amounts."""
+
+    name: str = ""
+    details: Annotated[tuple[str, ...], BeforeValidator(_list)] = ()
+    tax_name: str = ""
+    tax_rate: str = ""
+
+    @field_validator("tax_rate")
+    @classmethod
+    def _rate(cls, rate: str) -> str:
+        if rate and not _RATE.fullmatch(rate):
+            raise ValueError('must be percent in quotes, above zero and below 100, such as "19" or "7.7"')
+        return rate
+
+    @model_validator(mode="after")
+    def _both(self) -> ReceiptsSection:
+        if bool(self.tax_name) != bool(self.tax_rate):
+            raise ValueError("tax_name and tax_rate must be set together")
+        return self
+
+
 class PluginsSection(Section):
     """`[plugins]`: only what is named is loaded."""
 
@@ -202,6 +266,12 @@ class PolicyBlock(PluginBlock):
     deadline: Seconds = 1.0
 
 
+class PaymentBlock(PluginBlock):
+    """`[payments.NAME]`: how long a call of the billing backend NAME may take, and the backend's own settings."""
+
+    deadline: Seconds = 20.0
+
+
 def _named(blocks: dict[str, Any]) -> dict[str, Any]:
     for name in blocks:
         if not BLOCK_NAME.fullmatch(name):
@@ -229,6 +299,9 @@ class Settings(BaseSettings):
     plugins: PluginsSection = PluginsSection()
     policy: Annotated[dict[str, PolicyBlock], BeforeValidator(_named)] = {}
     upstreams: Annotated[dict[str, UpstreamBlock], BeforeValidator(_named)] = {}
+    payments: Annotated[dict[str, PaymentBlock], BeforeValidator(_named)] = {}
+    orders: OrdersSection = OrdersSection()
+    receipts: ReceiptsSection = ReceiptsSection()
     logging: LoggingSection = LoggingSection()
 
     _file: TomlFile | None = None
@@ -243,6 +316,31 @@ class Settings(BaseSettings):
         """models.toml and prices.toml, found from the folder of the configuration file."""
         folder = Path(self._file.name).parent if self._file is not None else Path()
         return folder / self.catalogue.models, folder / self.catalogue.prices
+
+    @property
+    def order_rules(self) -> OrderRules:
+        """What orders may be, as the payments room knows it."""
+        from aurixel.payments import OrderRules
+
+        orders = self.orders
+        return OrderRules(
+            least=orders.min,
+            most=orders.max,
+            currency=orders.currency,
+            public_url=self.server.public_url,
+            success=orders.success,
+            cancel=orders.cancel,
+        )
+
+    @property
+    def receipt_rules(self) -> ReceiptRules:
+        """What is printed on receipts, as the payments room knows it."""
+        from aurixel.payments import ReceiptRules
+
+        receipts = self.receipts
+        return ReceiptRules(
+            name=receipts.name, details=receipts.details, tax_name=receipts.tax_name, tax_rate=receipts.tax_rate
+        )
 
     def place(self, *path: str) -> str:
         """Where a setting was written: `file:line`, the name of the override, or just the setting's own name."""

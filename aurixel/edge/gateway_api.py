@@ -1,6 +1,6 @@
 """The gateway's plain pages: the models, and the family-shaped no to every path that is nobody's.
 
-Pages are asked for with the same keys as relays. They serve no request body and hold no state.
+Pages are asked for with the same keys as relays, but for webhooks. They hold no state.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from aurixel.edge.connection import lowered
 from aurixel.edge.handlers import Page, application
 from aurixel.edge.request import Heads
 from aurixel.edge.routes import Routes
+from aurixel.edge.webhooks import WEBHOOKS, NoWebhooks, Webhook, WebhookDesk
 from aurixel.errors import ClientError, GatewayError, RequestError
 from aurixel.gateway.exchange import RequestHead, Service
 from aurixel.plugin.contracts import ModelCard
@@ -32,11 +33,14 @@ class Desk:
         self.service, self.routes, self.heads, self.models = service, routes, heads, models
 
 
-def pages(service: Service[Any], routes: Routes, heads: Heads, models: Models) -> Application:
+def pages(
+    service: Service[Any], routes: Routes, heads: Heads, models: Models, webhooks: WebhookDesk | None = None
+) -> Application:
     """The application behind every path that is no relay route. `models` gives what the catalogue offers now."""
     desk = {"desk": Desk(service, routes, heads, models)}
+    posted = {"webhooks": webhooks or NoWebhooks()}
     return application(
-        [(_MODELS, _ModelList, desk), (_MODELS + "/.+", _Model, desk)],
+        [(_MODELS, _ModelList, desk), (_MODELS + "/.+", _Model, desk), (WEBHOOKS + "([^/]+)", Webhook, posted)],
         default_handler_class=_Nobody,
         default_handler_args=desk,
     )

@@ -12,7 +12,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     `header_bytes`    request line and headers; above it the connection is closed after a bare 431
     `body_bytes`      a relayed request's body; above it 413 in the caller's family
-    `page_body_bytes` the body of any other request; no page takes one today
+    `page_body_bytes` the body of any other request: only webhooks take one
     `header_seconds`  from a request's first byte to the end of its headers; then a bare 408 and the connection closes
     `body_seconds`    from the end of the headers to the end of the body; then 408 in the caller's family
     `idle_seconds`    between two requests of a connection
@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     header_bytes: int = 32 * 1024
     body_bytes: int = 64 * MIB
-    page_body_bytes: int = 64 * 1024
+    page_body_bytes: int = 256 * 1024
     header_seconds: float = 10.0
     body_seconds: float = 120.0
     idle_seconds: float = 75.0

@@ -56,6 +56,7 @@ class BillingHost(Host, Protocol):
 
 
 # --- what a backend says ----------------------------------------------------------------------------------------------
+# `at_ms` of an event is when it happened, by the processor's clock, where the processor says so.
 
 
 class TopUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +87,14 @@ class Paid(msgspec.Struct, frozen=True, kw_only=True):
     payment: str
     amount: int
     currency: str
+    at_ms: int | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     """The payer has done their part; the money is on its way, and may still not come."""
 
     order: str
+    at_ms: int | None = None
 
 
 class Unpaid(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,22 +102,26 @@ class Unpaid(msgspec.Struct, frozen=True, kw_only=True):
 
     order: str
     why: Literal["expired", "failed"]
+    at_ms: int | None = None
 
 
 class Refunded(msgspec.Struct, frozen=True, kw_only=True):
-    """`total` of a payment has been given back by now, ours and others' refunds together. It only rises."""
+    """`total` of a payment has been given back by now, ours and others' refunds together. It only rises: a lower one than
+    was told before, as where a refund failed, changes nothing."""
 
     payment: str
     total: int
     currency: str
+    at_ms: int | None = None
 
 
 class RefundEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """A refund that we asked for under `key` has come to its end, good or bad."""
+    """A refund that we asked for under `key` has come to its end, good or bad. Bad is for good, even after good."""
 
     payment: str
     key: str
     done: bool
+    at_ms: int | None = None
 
 
 class Disputed(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +131,7 @@ class Disputed(msgspec.Struct, frozen=True, kw_only=True):
     dispute: str
     amount: int
     currency: str
+    at_ms: int | None = None
 
 
 class DisputeClosed(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +140,7 @@ class DisputeClosed(msgspec.Struct, frozen=True, kw_only=True):
     payment: str
     dispute: str
     won: bool
+    at_ms: int | None = None
 
 
 CreditEvent: TypeAlias = Paid | Waiting | Unpaid | Refunded | RefundEnded | Disputed | DisputeClosed
@@ -153,6 +162,8 @@ class BillingError(AurixelError):
 
     The message is for the operator: no bodies, no payer's data, no secrets.
     """
+
+    code: ClassVar[str] = "billing_failed"
 
     def __init__(self, message: str, *, again: bool) -> None:
         super().__init__(message)

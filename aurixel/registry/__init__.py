@@ -1,4 +1,4 @@
-"""Knows every loaded plugin and what each brought: dialects, kinds of upstream, policy checks, commands, observers.
+"""Knows every loaded plugin and what each brought: dialects, kinds of upstream, checks, billing backends, commands, observers.
 
 It loads only what `plugins.enabled` names (the built-in dialects come through the same door) and refuses at start
 whatever is wrong, saying which plugin, which hook and the mend. It runs no request.
@@ -14,12 +14,13 @@ import pluggy
 from pydantic import BaseModel
 
 from aurixel.errors import ConfigError
+from aurixel.plugin.billing import BillingBackend, BillingHost
 from aurixel.plugin.contracts import Dialect, Host, PolicyCheck, Provider
 from aurixel.registry.calls import CallSite, NoMeter, PluginFailed, PluginMeter, bounded, raised_at
 from aurixel.registry.loading import PluginInfo, implementations, load_plugins, nearest, registered_classes
 from aurixel.registry.observers import Observers
 from aurixel.registry.settings import read_settings
-from aurixel.registry.shapes import check_faults, dialect_faults, provider_faults
+from aurixel.registry.shapes import backend_faults, check_faults, dialect_faults, provider_faults
 from aurixel.values import Event
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Registry:
         self.checks: Final[Mapping[str, type[PolicyCheck]]] = MappingProxyType(
             self._collect("register_policy_checks", "name", "policy check", check_faults)
         )
+        self.backends: Final[Mapping[str, type[BillingBackend]]] = MappingProxyType(
+            self._collect("register_billing_backends", "name", "billing backend", backend_faults)
+        )
         self._check_spoken()
         self._enforcers = self._collect_enforcers()
 
@@ -75,6 +79,13 @@ class Registry:
         check: PolicyCheck = self._build(cls, settings, host, place, self.owner("policy check", name))
         return check
 
+    def build_backend(self, name: str, settings: Mapping[str, Any], host: BillingHost) -> BillingBackend:
+        """The billing backend of `[payments.NAME]`. `settings` is the block without `deadline`."""
+        place = f"[payments.{name}]"
+        cls = self._named(self.backends, name, "billing backend", place)
+        backend: BillingBackend = self._build(cls, settings, host, place, self.owner("billing backend", name))
+        return backend
+
     def enforcers(self) -> Mapping[str, type[PolicyCheck]]:
         """Which check stands behind each key limit, of those that plugins offer: limit -> class."""
         return self._enforcers
@@ -84,7 +95,7 @@ class Registry:
         return tuple((impl.plugin_name, _taking(impl, impl.function)) for impl in implementations(self._manager, "observe"))
 
     def owner(self, what: str, name: str) -> str:
-        """Which plugin brought a "dialect", "provider" or "policy check" of this name."""
+        """Which plugin brought a "dialect", "provider", "policy check" or "billing backend" of this name."""
         return self._owners[what, name]
 
     def add_commands(self, group: click.Group) -> None:

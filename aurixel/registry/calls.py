@@ -108,13 +108,15 @@ def raised_at(error: BaseException) -> str:
 class CallSite:
     """One place where the host calls one plugin. Make it once, call it often.
 
-    `RequestError` is a plugin's way to say no, and passes; any other exception is counted, logged once a kind, and
-    becomes `PluginFailed`.
+    `passes` are a plugin's ways to say no; any other exception is counted, logged once a kind, and becomes `PluginFailed`.
     """
 
-    __slots__ = ("_count", "_logged", "_took", "plugin", "where")
+    __slots__ = ("_count", "_logged", "_passes", "_took", "plugin", "where")
 
-    def __init__(self, plugin: str, where: str, meter: PluginMeter) -> None:
+    def __init__(
+        self, plugin: str, where: str, meter: PluginMeter, passes: tuple[type[Exception], ...] = (RequestError,)
+    ) -> None:
+        self._passes = passes
         self.plugin: Final = plugin
         self.where: Final = where
         self._took, self._count = meter.bind(plugin, where)
@@ -125,7 +127,7 @@ class CallSite:
         started = perf_counter()
         try:
             return function(*args, **kwargs)
-        except RequestError:
+        except self._passes:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises ends here, counted
             self.failed(error)
@@ -142,7 +144,7 @@ class CallSite:
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
             return await _within(work, waits_for, seconds)
-        except RequestError:
+        except self._passes:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises ends here, counted
             self.failed(error)

@@ -20,6 +20,7 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 UPSTREAM_KEYS: Final = frozenset(
     {"provider", "connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout", "settings"}
 )
+PAYMENT_KEYS: Final = frozenset({"deadline", "settings"})
 POLICY_KEYS: Final = frozenset({"on_error", "deadline", "settings"})
 
 
@@ -43,6 +44,16 @@ POLICY_CHECK: Final = (
     Method("parse_limit", 2),
     Method("check", 2, is_async=True),
     Method("finished", 1, optional=True),
+)
+TAKES_PAYMENT: Final = (
+    Method("begin_topup", 1, is_async=True),
+    Method("parse_webhook", 2),
+    Method("refund", 4, is_async=True),
+)
+REDEEMS_CODES: Final = (Method("redeem", 2, is_async=True),)
+BILLING: Final = (
+    Method("__init__", 2),
+    Method("reconcile", 1, is_async=True, optional=True),
 )
 DIALECT: Final = (
     Method("__init__", 0),
@@ -77,6 +88,15 @@ def check_faults(cls: type[Any]) -> list[str]:
     if not isinstance(enforces, frozenset) or not all(isinstance(name, str) for name in enforces):
         faults.append("`enforces` is not a frozenset of names of key limits")
     return faults
+
+
+def backend_faults(cls: type[Any]) -> list[str]:
+    """What keeps a class from being a `BillingBackend`: all of `TakesPayment`, or of `RedeemsCodes`, or of both."""
+    faults = [*_name(cls, "name"), *_settings(cls, PAYMENT_KEYS), *_methods(cls, BILLING)]
+    parts = [methods for methods in (TAKES_PAYMENT, REDEEMS_CODES) if any(_defines(cls, method.name) for method in methods)]
+    if not parts:
+        faults.append("there is neither a method `begin_topup` (`TakesPayment`) nor `redeem` (`RedeemsCodes`)")
+    return [*faults, *(fault for methods in parts for fault in _methods(cls, methods))]
 
 
 def dialect_faults(cls: type[Any]) -> list[str]:

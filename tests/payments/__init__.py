@@ -1,0 +1,1 @@
+"""Orders, webhooks, refunds, codes and receipts."""
