@@ -55,8 +55,8 @@ docs: install
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile -q --generate-hashes --no-emit-options --allow-unsafe --strip-extras
 lock: install
 	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make lock: .venv must be of Python 3.11"; exit 1; }
-	$(COMPILE) $(ARGS) -o conf/lock/run.txt pyproject.toml conf/lock/build.in
-	$(COMPILE) $(ARGS) --extra dev -c conf/lock/run.txt -o conf/lock/dev.txt pyproject.toml conf/lock/build.in
+	$(COMPILE) $(ARGS) -o conf/lock/run.txt pyproject.toml conf/lock/plugins.in conf/lock/build.in
+	$(COMPILE) $(ARGS) --extra dev -c conf/lock/run.txt -o conf/lock/dev.txt pyproject.toml conf/lock/plugins.in conf/lock/build.in
 
 clean:
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,6 +15,7 @@ from aurixel.cli.plugins import QuietHost
 from aurixel.config import Settings, load, serve_faults
 from aurixel.config.sections import PolicyBlock, UpstreamBlock
 from aurixel.registry import Registry
+from aurixel.testing.host import PluginHost
 from aurixel.values import USAGE_CLASSES
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,16 @@ def test_the_examples_of_vendors_are_sound(monkeypatch: pytest.MonkeyPatch) -> N
     for name, block in settings.upstreams.items():
         registry.build_provider(name, block.provider, block.settings, QuietHost(name))
     assert {fault.code for fault in serve_faults(settings)} <= {"secret_missing", "not_writable"}
+
+
+def test_the_example_of_payments_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "rk_live_x")
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_" + "x" * 32)
+    settings = load(EXAMPLES / "payments.toml")
+    registry = Registry.load(settings.plugins.enabled)
+    for name, block in settings.payments.items():
+        registry.build_backend(name, block.settings, PluginHost())
+    assert list(settings.payments) == ["stripe"]
 
 
 def test_the_examples_of_models_and_prices_are_sound_and_show_every_class() -> None:

@@ -12,6 +12,7 @@ PARTS = (
     "tests.harness.promtool",
     "tests.mongodb.fixture",
     "tests.node.fixture",
+    "tests.stripe.fixture",
 )
 
 

@@ -46,6 +46,12 @@ def test_the_import_contracts_know_every_plugin() -> None:
         assert contract["type"] != "forbidden" or sorted(contract["source_modules"]) == sorted(linter["root_packages"])
 
 
+def test_the_lock_is_resolved_from_what_the_plugins_ask_for() -> None:
+    asked = {need for plugin in PLUGINS.values() for need in plugin["project"]["dependencies"] if not need.startswith("aurixel==")}
+    lines = (ROOT / "conf/lock/plugins.in").read_text().splitlines()
+    assert {line for line in lines if line and not line.startswith("#")} == asked
+
+
 def test_the_lock_is_whole() -> None:
     own = set(PLUGINS) and {folder.name for folder in PLUGINS} | {"aurixel"}
     run = _names(CORE["project"]["dependencies"])

@@ -1,0 +1,1 @@
+"""Stripe without Stripe: the fixture of stripe-mock, and flows through a whole gateway."""
