@@ -61,7 +61,7 @@ def test_each_setting_of_ours_is_on_its_page(plugin: str) -> None:
     name = plugin.removeprefix("aurixel-")
     registry = Registry.load([name])
     page = (ROOT / "plugins" / plugin / "README.md").read_text()
-    classes = [*registry.providers.values(), *registry.checks.values()]
+    classes = [*registry.providers.values(), *registry.checks.values(), *registry.backends.values()]
     assert classes
     missing = {key for cls in classes for key in cls.Settings.model_fields if f"`{key}`" not in page}
     assert not missing
