@@ -47,9 +47,8 @@ def test_the_import_contracts_know_every_plugin() -> None:
 
 
 def test_the_lock_is_resolved_from_what_the_plugins_ask_for() -> None:
-    asked = {
-        need for plugin in PLUGINS.values() for need in plugin["project"]["dependencies"] if not need.startswith("aurixel==")
-    }
+    needs = {need for plugin in PLUGINS.values() for need in plugin["project"]["dependencies"]}
+    asked = {need for need in needs if not need.startswith("aurixel==")}
     lines = (ROOT / "conf/lock/plugins.in").read_text().splitlines()
     assert {line for line in lines if line and not line.startswith("#")} == asked
 

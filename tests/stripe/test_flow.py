@@ -159,7 +159,7 @@ async def test_a_duplicate_credits_once(shop: Shop) -> None:
 async def test_a_late_event_still_counts(shop: Shop) -> None:
     """Money that came although the page had expired; a delivery that took Stripe three weeks."""
     order = await shop.order()
-    expired = checkout(order, status="expired", payment_status="unpaid", payment_intent=None)
+    expired = checkout(order, status="expired", payment_status="unpaid") | {"payment_intent": None}
     assert await shop.says("checkout.session.expired", expired) == (200, "done")
     assert (await shop.state(order), await shop.credit()) == ("expired", "0.00")
     assert await shop.paid(order, created=int(time.time()) - 21 * 86_400) == (200, "done")
