@@ -24,7 +24,7 @@ def node() -> None:
 @click.option("--all", "every", is_flag=True, help="Those that are done, too.")
 @shared
 def list_(shell: Shell, every: bool) -> None:
-    """List the nodes that run, recover, or died with usage not yet posted."""
+    """List nodes that run, recover, or died with usage to post."""
 
     async def work() -> list[NodeDoc]:
         async with shell.store(shell.settings("store")) as store:
@@ -43,12 +43,12 @@ def list_(shell: Shell, every: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared
 def abandon(shell: Shell, inc: str, yes: bool) -> None:
-    """Give up a dead node whose journal is lost for good; INC as `aurixel node list` shows it.
+    """Give up a dead node whose journal is lost for good.
 
-    What of its usage is in the store is charged, and its leases go home. What was only in its journal is lost. If the
-    journal turns up later, it is set aside and not charged. While there is hope for the journal, start a gateway with
-    it instead: that loses nothing. A node can be given up once it has been dead for 24 hours; where this was cut short,
-    run it again.
+    INC is as `aurixel node list` shows it. What of its usage is in the store is charged, and its leases go home. What was
+    only in its journal is lost. If the journal turns up later, it is set aside and not charged. While there is hope for
+    the journal, start a gateway with it instead: that loses nothing. A node can be given up once it has been dead for 24
+    hours; where this was cut short, run it again.
     """
     if not yes and (shell.json or not sys.stdin.isatty()):
         raise click.UsageError("nobody is here to be asked: say --yes")

@@ -311,19 +311,6 @@ def test_a_plugin_brings_a_command(aurixel: Run, folder: Path, monkeypatch: pyte
     assert (row["distribution"], row["brings"]) == ("extra-greeting", ["commands"])
 
 
-def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
-    aurixel("reload")
-    assert aurixel("node", "list").out == "no nodes\n"
-
-    async def start(store: Store) -> None:
-        await store.node_start("i" * 26, "here")
-
-    in_store(folder, start)
-    (node,) = aurixel("node", "list", "--json").json
-    assert (node["inc"], node["name"], node["state"]) == ("i" * 26, "here", "live")
-    assert "live" in aurixel("node", "list").out
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -337,6 +324,7 @@ def test_nodes_are_listed(aurixel: Run, folder: Path) -> None:
         "usage a@b",
         "ledger verify",
         "node list",
+        "node abandon i --yes",
     ],
 )
 def test_a_store_is_not_made_by_who_only_asks(aurixel: Run, folder: Path, words: str) -> None:

@@ -70,6 +70,33 @@ def test_a_block_is_split_into_the_hosts_part_and_the_providers(write: Write) ->
     assert (settings.policy["y"].deadline, settings.policy["y"].settings) == (2.0, {"z": 3})
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("beat = 30\n", "admit_within must be at least 3 times beat"),
+        ("admit_within = 100\n", "dead_after must be at least 1.5 times admit_within"),
+        ("dead_after = 75\n", "dead_after must be at least 1.5 times admit_within"),
+        ("beat = 0\n", "greater than 0"),
+        ("heart = 1\n", "unknown setting 'heart'"),
+    ],
+)
+def test_timings_that_would_not_be_safe_are_refused(write: Write, text: str, words: str) -> None:
+    (fault,) = faults(write(f"[ledger.timing]\n{text}"))
+    assert words in str(fault)
+    assert fault.place.startswith("a.toml:")
+
+
+def test_timings_may_be_longer_or_shorter_together(write: Write) -> None:
+    timing = load(write("[ledger.timing]\nbeat = 20\nadmit_within = 60\ndead_after = 90\n")).ledger.timing
+    assert (timing.beat, timing.admit_within, timing.dead_after, timing.sweep) == (20, 60, 90, 60)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 257, '"many"'])
+def test_workers_are_at_least_one_and_not_absurdly_many(write: Write, workers: object) -> None:
+    (fault,) = faults(write(f"[server]\nworkers = {workers}\n"))
+    assert fault.place == "a.toml:2 (server.workers)"
+
+
 def test_policies_keep_the_order_of_the_file(write: Write) -> None:
     assert list(load(write("[policy.b]\n[policy.a]\n[policy.c]")).policy) == ["b", "a", "c"]
 

@@ -4,6 +4,7 @@ dies, workers that are no longer configured, and starts that are refused."""
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import signal
 import socket
@@ -202,6 +203,26 @@ async def test_a_start_that_is_refused_says_why_once_and_leaves_nothing_behind(f
         same = variant(file, '\nlisten = "127.0.0.1:0"', f'\nlisten = "127.0.0.1:{port}"')
         assert "Address already in use" in await refused(variant(same, "/journal", "/other-journal"))
     assert "opennai" in await refused(variant(file, 'enabled = ["openai"', 'enabled = ["opennai"'))
+
+
+async def test_a_worker_that_cannot_start_again_is_tried_until_it_can(file: Path, two: GatewayProcess) -> None:
+    """Its journal is in other hands for a while: it says so each time, waits longer each time, and the other one serves."""
+    key = await make_key(file)
+    with open(file.parent / "journal/slot-1/lock") as lock:  # noqa: ASYNC230 - to hold it is the point
+        psutil.Process(two.workers()[1]).kill()
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await two.said(
+            "another process keeps its journal here (stop that process, or name another folder); it is started again"
+        )
+        await two.said("it is started again in 2 s")
+        status, page = await get(two.ops_url + "/readyz")
+        assert (status, json.loads(page)) == (200, {"ready": True, "missing": {"worker 1": "starting"}})
+        for _ in range(5):
+            assert (await ask(two.url, key))[0] == 200
+    await two.said("worker 1 listens", 2)
+    assert "worker 1 cannot start" in two.log
+    assert await two.stop() == 0, two.log
+    assert not journals(file)
 
 
 async def test_sighup_publishes_the_catalogue_once(file: Path, two: GatewayProcess) -> None:
