@@ -56,7 +56,7 @@ async def test_kill_9_at_random_moments_under_load_loses_and_doubles_nothing(
                     await process.listening()
                     crowd.url = process.url
                     crowd.open.set()
-                    await crowd.pieces(chance.randrange(5, 250))
+                    await crowd.pieces(chance.randrange(5, 150))
                 await process.kill()
                 crowd.open.clear()
                 if kill % 10 == 0:

@@ -52,13 +52,13 @@ def settings(folder: Path, up: ScriptedUpstream, store: str = "", more: str = ""
     return configure(folder, store=store, upstreams=upstreams, more=more)
 
 
-async def unharmed(file: Path, crowd: Crowd) -> Figures:
+async def unharmed(file: Path, crowd: Crowd, *, crashed: bool = False) -> Figures:
     """What came of it, and that all of it is as it must be."""
     async with running(file) as gw:
         figures = await crowd.check(gw)
     assert (figures.lost, figures.unrecorded, figures.doubled, figures.written_off, figures.held) == (0, 0, 0, 0, 0), figures
     assert figures.verified
-    assert figures.cells.keys() <= CELLS - {"crash"}
+    assert figures.cells.keys() <= (CELLS if crashed else CELLS - {"crash"})
     return figures
 
 
@@ -142,6 +142,31 @@ async def test_mongodb_cut_again_and_again_under_load_loses_nothing(
                     await process.said(BACK, times)
                     await crowd.complete(20)
         await unharmed(file, crowd)
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_a_node_that_ends_while_the_store_is_away_leaves_its_usage_to_the_next_start(
+    tmp_path: Path, up: ScriptedUpstream, http: aiohttp.ClientSession, mongodb_database: str, end: str
+) -> None:
+    async with proxied(mongodb_database) as (wire, url):
+        file, crowd = settings(tmp_path, up, url), Crowd(http, up, seed=6)
+        async with loaded(file, crowd, 0.1) as process:
+            await wire.leave()
+            await process.said(AWAY)
+            await crowd.complete(20)
+            crowd.open.clear()
+            if end == "kill":
+                await process.kill()
+            else:
+                assert await process.stop() == 0
+                assert "the next start replays its journal" in process.log
+            await wire.listen()
+            await process.start()
+            crowd.url = process.url
+            crowd.open.set()
+        figures = await unharmed(file, crowd, crashed=end == "kill")
+        assert figures.cells["ok"] >= figures.completed
 
 
 async def _stop(wire: Proxy) -> None:
