@@ -300,7 +300,7 @@ class App:
         while True:
             try:
                 sums = await add_up(self.store)
-                metrics.read(sums.available, sums.leased, sums.drift)
+                metrics.read(sums.available, sums.leased, sums.drift, sums.oldest_open_ms, self.clock.wall_ms())
             except StoreUnavailable:
                 pass  # the ledger says so already
             await asyncio.sleep(_AUDIT)
