@@ -375,7 +375,7 @@ class App:
         while True:
             try:
                 sums = await add_up(self.store)
-                metrics.read(sums.available, sums.leased, sums.drift)
+                metrics.read(sums.available, sums.leased, sums.drift, sums.oldest_open_ms, self.clock.wall_ms())
             except StoreUnavailable:
                 pass  # the ledger says so
             await asyncio.sleep(_AUDIT)

@@ -360,12 +360,18 @@ class BookMetrics:
         self._drift = Gauge(
             "aurixel_drift_usd", "By how much accounts miss their own sum: anything but 0 is a fault.", registry=registry
         )
+        text = "Age of the oldest movement that is not finished."
+        self._oldest_open = Gauge("aurixel_oldest_open_movement_seconds", text, registry=registry)
+        text = "When the accounts were last added up, in seconds since the epoch."
+        self._read = Gauge("aurixel_books_read_timestamp_seconds", text, registry=registry)
 
-    def read(self, available: Nanos, leased: Nanos, drift: Nanos) -> None:
-        """The sums were read."""
+    def read(self, available: Nanos, leased: Nanos, drift: Nanos, oldest_open_ms: int | None, now_ms: int) -> None:
+        """The sums were read; `oldest_open_ms`: when the oldest movement that is still open was made."""
         self._available.set(available / NANOS_PER_USD)
         self._all_leased.set(leased / NANOS_PER_USD)
         self._drift.set(drift / NANOS_PER_USD)
+        self._oldest_open.set(0 if oldest_open_ms is None else max(0, now_ms - oldest_open_ms) / 1000)
+        self._read.set(now_ms / 1000)
 
 
 # Gauges that each worker reads of the whole store, so that adding them up over workers would count everything anew.

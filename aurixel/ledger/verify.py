@@ -47,11 +47,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """All accounts together, in nano-dollars. `drift`: by how much accounts miss their own sum, whichever way; always 0."""
+    """All accounts together, in nano-dollars. `drift`: by how much accounts miss their own sum, whichever way; always 0.
+
+    `oldest_open_ms`: when the oldest movement that is not finished was made, None where there is none.
+    """
 
     available: Nanos
     leased: Nanos
     drift: Nanos
+    oldest_open_ms: int | None
 
 
 async def add_up(store: Store) -> Sums:
@@ -62,7 +66,8 @@ async def add_up(store: Store) -> Sums:
         available += doc.available
         leased += out
         drift += abs(doc.available + out - (doc.credited - doc.spent))
-    return Sums(available=available, leased=leased, drift=drift)
+    made = [movement.at_ms for movement in await store.movements_open(OPEN_PAGE)]
+    return Sums(available=available, leased=leased, drift=drift, oldest_open_ms=min(made, default=None))
 
 
 async def verify(

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from tests.bench import books
 from tests.bench.gateway import gateway
 
 DELTAS = 100
@@ -131,13 +132,16 @@ def main() -> None:
     ):
         relays = [Relay("bare", bare.pid, bare_port, "none"), Relay("aurixel", ours.pid, ours.port, ours.key)]
         figures = measure(relays, rounds, scale)
+    proved = books.measure(1_000_000 // scale)
     report = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
         "rounds": rounds,
         "figures": figures,
+        "books": proved,
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
     show(figures)
+    books.show(proved)
     print(f"\nwritten to {options.json}")
 
 

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from aurixel.catalog import Catalogue, PriceBook, StoredCatalogue, StoredModel, StoredPrice
 from aurixel.catalog.snapshot import Route
@@ -123,7 +122,7 @@ def verified(folder: Path, url: str, *options: str) -> float:
     return took
 
 
-def measure(records: int, shapes: tuple[int, ...] = (1, 1000), url: str = "") -> dict[str, Any]:
+def measure(records: int, shapes: tuple[int, ...] = (1, 1000), url: str = "") -> dict[str, float]:
     """Figures by name, in seconds: each shape is how many accounts share the records."""
     figures = {}
     for accounts in shapes:
@@ -144,8 +143,13 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, action="append", help="a shape; may be given again (1 and 1000 unless said)")
     parser.add_argument("--store", default="", help="a store of its own for one shape, empty: a MongoDB URL, say")
     options = parser.parse_args()
-    for name, seconds in measure(options.records, tuple(options.accounts or (1, 1000)), options.store).items():
-        print(f"{name:50}{seconds:8.2f}", flush=True)
+    show(measure(options.records, tuple(options.accounts or (1, 1000)), options.store))
+
+
+def show(figures: dict[str, float]) -> None:
+    """The table."""
+    for name, seconds in figures.items():
+        print(f"{name:60}{seconds:8.2f}")
 
 
 if __name__ == "__main__":
