@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from aurixel.ledger import Movements, verify
@@ -285,6 +286,16 @@ def test_a_refund_that_the_processor_refused_may_have_been_made_elsewhere() -> N
     assert (refused.refunds[0].state, refused.elsewhere, refused.credit) == ("failed", 300 * CENT, 700 * CENT)
     done_after_all = settled(decide(first, ended(first.refunds[0].key, True), 3))
     assert settled(decide(done_after_all, ended(first.refunds[0].key, False), 4)).credit == 1000 * CENT
+
+
+def test_a_refund_that_the_account_does_not_cover_hides_none_made_elsewhere() -> None:
+    from aurixel.payments.machine import settle
+
+    first = settled(decide(order(), paid(), 1))
+    taking = begin_refund(first, "x", 300 * CENT, "op", "", 2)
+    told = msgspec.structs.replace(taking, reported=300 * CENT)
+    refused = settle(told, {taking.moves[-1].id: (0, "")}, 3, 1)
+    assert (refused.refunds[0].state, refused.elsewhere, refused.at_rest) == ("refused", 300 * CENT, False)
 
 
 def test_what_cannot_be_refunded() -> None:
