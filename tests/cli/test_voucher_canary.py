@@ -15,19 +15,15 @@ import pytest
 from aurixel_vouchers import Vouchers
 
 from tests.cli.conftest import Run
-from tests.flow.test_canary import Everything, files
+from tests.flow.test_canary import Everything, files, listening
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 
 
 @pytest.fixture
 def log() -> Iterator[Everything]:
-    handler, root = Everything(), logging.getLogger()
-    level, root.level = root.level, logging.DEBUG
-    root.addHandler(handler)
-    yield handler
-    root.removeHandler(handler)
-    root.level = level
+    with listening() as everything:
+        yield everything
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])

@@ -7,7 +7,8 @@ Each marker goes in by one door only, so that a leak names its door. What a door
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,23 @@ class Everything(logging.Handler):
             self.lines += [str(record.__dict__), repr(record.exc_info)]
 
 
-@pytest.fixture
-def log() -> Any:
+@contextmanager
+def listening() -> Iterator[Everything]:
+    """All that is logged meanwhile."""
     handler, root = Everything(), logging.getLogger()
     level, root.level = root.level, logging.DEBUG
     root.addHandler(handler)
-    yield handler
-    root.removeHandler(handler)
-    root.level = level
+    try:
+        yield handler
+    finally:
+        root.removeHandler(handler)
+        root.level = level
+
+
+@pytest.fixture
+def log() -> Iterator[Everything]:
+    with listening() as everything:
+        yield everything
 
 
 @pytest.fixture(params=["sqlite", "mongodb"])

@@ -1,4 +1,4 @@
-"""A code from claim to credit, cut anywhere: the same account's retry credits it exactly once, and nobody else gets it."""
+"""A code from claim to credit, raced for and cut anywhere: it is credited exactly once, and to one account."""
 
 from __future__ import annotations
 
@@ -57,6 +57,29 @@ async def credited_once(store: Store, account: str, payment: str) -> None:
 
 
 @pytest.mark.deadline(120)
+async def test_pitfall_15_a_voucher_claimed_twice_at_once_is_one_credit(store: Store) -> None:
+    """Forty accounts at once; then its owner eight times at once."""
+    backend, _ = desk(store)
+    _, (code,) = await backend.make(TEN, 1, "ops")
+    accounts = [f"x{number}" for number in range(40)]
+    for account in accounts:
+        await person(store, account)
+    answers = await asyncio.gather(*(redeemed(store, each, code.text) for each in accounts), return_exceptions=True)
+    ((owner, order),) = [(account, each) for account, each in zip(accounts, answers, strict=True) if isinstance(each, str)]
+    assert {str(each) for each in answers} == {order, "invalid"}
+    assert set(await asyncio.gather(*(redeemed(store, owner, code.text) for _ in range(8)))) == {order}
+    await credited_once(store, owner, code.id)
+    assert [doc.id for doc in await store.accounts_page("", 100) if doc.credited] == [owner]
+
+
+async def test_a_double_click_on_a_new_code_is_one_credit(store: Store) -> None:
+    backend, _ = desk(store)
+    _, (code,) = await backend.make(TEN, 1, "ops")
+    assert len(set(await asyncio.gather(*(redeemed(store, "a", code.text) for _ in range(8))))) == 1
+    await credited_once(store, "a", code.id)
+
+
+@pytest.mark.deadline(120)
 @pytest.mark.parametrize("fault", ["lost", "dropped", "late"])
 async def test_each_write_of_a_redemption_loses_its_answer(store: Store, fault: Fault) -> None:
     """Write by write; a call that lands late lands after the retry. Then it is tried by another account."""
@@ -106,7 +129,7 @@ PROCESS = """
 import asyncio, os, signal, sys
 from aurixel.plugin import Secret
 from aurixel.storage import open_store
-from tests.payments.test_voucher_crashes import redeemed
+from tests.payments.test_vouchers import redeemed
 from tests.storage.faults import flaky
 
 async def main():
