@@ -21,7 +21,7 @@ HOUR_MS: Final = 3_600_000
 Item: TypeAlias = tuple[Intent, Settlement]
 
 
-class Frame(msgspec.Struct, frozen=True):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """Frame `s` of an account follows `prev`; it never changes once it is journaled."""
 
     s: int
@@ -63,7 +63,10 @@ class Frame(msgspec.Struct, frozen=True):
         """Its sums by hour, model and key."""
         buckets: dict[tuple[int, str, str], dict[str, int]] = {}
         for intent, settlement in self.items:
-            sums = buckets.setdefault((intent.at_ms // HOUR_MS, intent.model, intent.key_id), {"requests": 0, "cost": 0})
+            bucket = (intent.at_ms // HOUR_MS, intent.model, intent.key_id)
+            sums = buckets.get(bucket)
+            if sums is None:
+                sums = buckets[bucket] = {"requests": 0, "cost": 0}
             sums["requests"] += 1
             sums["cost"] += settlement.cost
             for name, units in settlement.counts.items():
