@@ -51,7 +51,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     stop_within: float = 10.0
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag="i"):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, tag="i", gc=False):
     """What is about to be asked of an upstream: enough to write a usage record if nothing more is ever known of it.
 
     `request_id` is never used twice. `at_ms` is when the request came, `price_version` what it will be charged by.
@@ -70,7 +70,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_
     price_version: int
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """How a request ended: a cell of the settlement matrix, what was counted, and what it costs.
 
     `upstream` is the configured name of the upstream ("" if none was called), `status` what the client was answered.

@@ -21,7 +21,7 @@ HOUR_MS: Final = 3_600_000
 Item: TypeAlias = tuple[Intent, Settlement]
 
 
-class Frame(msgspec.Struct, frozen=True):
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """Frame `s` of an account follows `prev`; it never changes once it is journaled."""
 
     s: int

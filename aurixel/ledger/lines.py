@@ -47,7 +47,7 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     s: int
 
 
-class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s"):
+class Settled(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="s", gc=False):
     """The end of a request whose intent is in an earlier line."""
 
     request_id: str

@@ -22,8 +22,9 @@ from aurixel.ledger.lines import Done, Settled
 from aurixel.ledger.replay import Replay
 from aurixel.storage import AccountDoc, Lease, Post, RollupAdd, UsageRecord
 
-# So many records go to the store in one call.
-RECORDS: Final = 1000
+# So many records go to the store in one call, which may take so many times the patience with a step.
+RECORDS: Final = 5000
+PATIENCES: Final = 4
 
 _Placed: TypeAlias = tuple[Frame, str]
 
@@ -144,7 +145,7 @@ class Replayer:
             sent.append(frame)
         if not sent:
             return
-        async with patience(self._claim.settings.store_patience):
+        async with patience(PATIENCES * self._claim.settings.store_patience):
             await self._claim.store.post(records, rollups, posts)
         self._stored.update(frame.s for frame in sent)
 

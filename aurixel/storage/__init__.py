@@ -75,7 +75,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     took: Nanos | None = None
 
 
-class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request's usage metadata: never content. `cell` names the ending in the settlement matrix, `measured` is False
     where the usage was estimated; `cost` in nano-dollars follows from `counts` and the prices of `price_version`."""
 

@@ -81,10 +81,15 @@ def shelf_range(name: str, prefix: str, after: str, limit: int) -> tuple[str, st
     return max(prefix, f"{after}!"), f"{prefix}~"
 
 
+@lru_cache(maxsize=256)  # there are few, and every record has some
+def _is_unit(name: str) -> bool:
+    return bool(name) and "\0" not in name and len(name) <= 200
+
+
 def units(name: str, values: dict[str, int]) -> None:
     """Sums and counts by unit: no empty name, no NUL, no negative number."""
     for unit, value in values.items():
-        if not unit or "\0" in unit or len(unit) > 200:
+        if not _is_unit(unit):
             raise ValueError(f"{name} has a unit without a usable name")
         if type(value) is not int or not 0 <= value <= MAX_NANOS:
             raise ValueError(f"{name} must hold whole numbers from 0 up, below 2**62")

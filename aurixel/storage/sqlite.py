@@ -63,6 +63,7 @@ _SHELF: Final = _columns(ShelfDoc)
 _ORDER: Final = _columns(OrderDoc)
 _RECEIPT: Final = _columns(ReceiptDoc, order="order_id")
 
+_encode: Final = msgspec.json.Encoder().encode
 _COUNTS: Final = UsageRecord.__struct_fields__.index("counts")
 _RECORD_PUT: Final = f"INSERT INTO usage ({_USAGE}) VALUES ({_marks(UsageRecord)}) ON CONFLICT (request_id) DO NOTHING"
 _ROLLUP_TAKE: Final = """
@@ -598,9 +599,8 @@ def _struct(shape: type[_S], row: _Row) -> _S:
 
 
 def _usage_row(record: UsageRecord) -> _Row:
-    row = list(msgspec.structs.astuple(record))
-    row[_COUNTS] = msgspec.json.encode(record.counts).decode()
-    return tuple(row)
+    row = msgspec.structs.astuple(record)
+    return (*row[:_COUNTS], _encode(record.counts).decode(), *row[_COUNTS + 1 :])
 
 
 def _usage(row: _Row) -> UsageRecord:

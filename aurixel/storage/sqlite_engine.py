@@ -36,6 +36,7 @@ _OLDEST_SQLITE: Final = (3, 38, 0)  # STRICT tables, RETURNING, json_each built 
 _OURS: Final = 0x41585253  # application_id: "AXRS"
 _GROUP: Final = 512  # operations a commit takes at most, so that no process holds the file for long
 _READERS: Final = 2
+_CACHE_KIB: Final = 16_384  # of the writer: records go into indexes at random, and a replay writes thousands at a time
 _POLL_S: Final = 0.001
 # https://www.sqlite.org/rescode.html: what is the statement's fault, and so ours
 _BUGS: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE})
@@ -188,6 +189,7 @@ class Engine:
                 for reader in connections[1:]:
                     reader.execute("PRAGMA query_only = ON")
                 connections[0].execute("PRAGMA busy_timeout = 0")  # see _until_free
+                connections[0].execute(f"PRAGMA cache_size = {-_CACHE_KIB}")
         except BaseException as error:
             for connection in connections:
                 connection.close()

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench import books
+from tests.bench import books, ledger
 from tests.bench.gateway import gateway
 
 DELTAS = 100
@@ -132,6 +132,7 @@ def main() -> None:
     ):
         relays = [Relay("bare", bare.pid, bare_port, "none"), Relay("aurixel", ours.pid, ours.port, ours.key)]
         figures = measure(relays, rounds, scale)
+    figures |= ledger.figures(figures["small request, CPU us"]["bare"], scale)
     proved = books.measure(1_000_000 // scale)
     report = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
@@ -196,11 +197,12 @@ def memory(relays: list[Relay]) -> dict[str, float]:
 
 def show(figures: dict[str, Any]) -> None:
     """The table."""
-    print(f"{'figure':36}{'bare':>12}{'aurixel':>12}{'ratio':>8}{'added':>12}")
+    print(f"{'figure':46}{'bare':>12}{'aurixel':>12}{'ratio':>8}{'added':>12}")
     for name, row in figures.items():
+        bare = f"{row['bare']:.2f}" if "bare" in row else ""
         ratio = f"{row['ratio']:.2f}" if row.get("ratio") else ""
         added = f"{row['added']:.2f}" if "added" in row else ""
-        print(f"{name:36}{row['bare']:12.2f}{row['aurixel']:12.2f}{ratio:>8}{added:>12}")
+        print(f"{name:46}{bare:>12}{row['aurixel']:12.2f}{ratio:>8}{added:>12}")
 
 
 if __name__ == "__main__":

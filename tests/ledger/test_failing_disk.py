@@ -1,4 +1,4 @@
-"""A disk that fails while a node stops: what was settled stays in the journal, and the next start charges it."""
+"""A disk that fails: what was settled stays in the journal or in memory, and is charged once it can be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aurixel.errors import GatewayError, JournalError
+from aurixel.ledger.rotation import rotate_when_full
 from aurixel.storage import Store
 from tests.ledger.kit import BRISK, account, ending, eventually, fund, intent, ledger, records, request
 
@@ -72,6 +73,57 @@ async def test_a_node_that_refused_for_a_full_disk_is_ready_again_without_a_requ
     assert file.stat().st_size == size  # the trial leaves nothing
     await request(node, 1, 100)
     await node.stop()
+
+
+@pytest.mark.parametrize("how", ["no room", "half a segment", "no name"])
+async def test_a_segment_that_cannot_be_begun_leaves_the_present_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_logs: Any, how: str
+) -> None:
+    """Nothing is left of it, requests go on, it is complained of, and begun as soon as it can be."""
+    expected_logs("aurixel.ledger", "the journal: .*00000002.log: cannot", level=40, times=1)
+    expected_logs("aurixel.ledger", "the journal is written again", times=1)
+    await fund(store, "a", 1_000_000)
+    node = ledger(store, tmp_path / "j", segment=1000)
+    await node.start()
+    books, folder = node._open_books(), tmp_path / "j" / node.inc
+    first = books.journal.path
+    for number in range(20):
+        await request(node, 1, 10, request_id=f"r{number}")
+    await node.flush()
+    real_open, real_write = os.open, os.write
+    opened: list[int] = []
+
+    def watched(path: Any, flags: int, *mode: int) -> int:
+        if flags & os.O_TRUNC and how == "no name":
+            raise OSError(28, "No space left on device")
+        fd = real_open(path, flags, *mode)
+        opened.extend([fd] if flags & os.O_TRUNC else [])
+        return fd
+
+    def full(fd: int, data: bytes) -> int:
+        if fd not in opened:
+            return real_write(fd, data)
+        if how == "no room" or len(data) < 50:
+            raise OSError(28, "No space left on device")
+        return real_write(fd, data[: len(data) // 2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", watched)
+        patched.setattr(os, "write", full)
+        for _ in range(3):
+            opened.clear()
+            books.look_at_journal()
+            rotate_when_full(books)
+            opened.clear()
+            assert [path.name for path in folder.iterdir()] == [first.name]
+            assert node.missing is None
+            await request(node, 1, 10)
+            await node.flush()
+    rotate_when_full(books)
+    books.look_at_journal()
+    assert books.journal.path.name == "00000002.log"
+    await node.stop()
+    assert (await account(store)).spent == 23
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from aurixel.ledger.posting import post_round
 from aurixel.ledger.replay import Replay
 from aurixel.ledger.rotation import rotate, rotate_when_full
 from aurixel.storage import Store
+from aurixel.storage.sqlite import SqliteStore
 from tests.harness.guard import ExpectedLogs
+from tests.harness.process import Server
 from tests.ledger.disk import Disk
 from tests.ledger.faults import Blown, Fuse
 from tests.ledger.kit import BRISK, account, crash, ending, eventually, fund, intent, ledger, records, request
+from tests.ledger.rotating_node import COST
 from tests.ledger.test_recovery import CREDIT, Day, come_back, the_accounts
 from tests.storage.model import MemoryStore
 
@@ -193,3 +198,29 @@ async def test_a_crash_at_every_step_of_the_disk(
             assert step > 100, "the disk does not see the steps"
             return
     raise AssertionError("it never came through")
+
+
+KILLS = 8
+
+
+@pytest.mark.deadline(60 + 10 * KILLS)
+async def test_kill_9_of_a_process_that_rotates_all_the_time(tmp_path: Path) -> None:
+    chance, ended, rotated = random.Random(7), set(), 0
+    for _ in range(KILLS):
+        server = Server([sys.executable, "-m", "tests.ledger.rotating_node", str(tmp_path)])
+        ended |= {server.line(30) for _ in range(chance.randrange(200, 1000))}
+        server.kill()
+        (left,) = [path for path in (tmp_path / "journal").iterdir() if path.is_dir()]
+        rotated += segments(left)[-1] > segment(left, 1)
+    assert rotated > KILLS // 2
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    await come_back(store, tmp_path / "journal")
+    found = await records(store)
+    assert ended <= found.keys()
+    assert {found[request_id].cost for request_id in ended} == {COST}
+    assert {record.cost for record in found.values() if record.cell == "crash"} <= {0}
+    doc = await account(store)
+    assert (doc.leases, doc.spent) == ({}, sum(record.cost for record in found.values()))
+    assert (await verify(store)).ok
+    await store.close()
