@@ -28,12 +28,12 @@ run: install-run
 test: install
 	$(PY) -m pytest $(ARGS)
 
-# Half of the kills on each store. What is missing fails here as it does in CI.
+# Half of the kills on each store. It may take longer than a test may hang; what is missing fails here as it does in CI.
 KILLS ?= 1000
 OUTAGE ?= 60
 TORTURE := tests/flow/test_kill.py tests/flow/test_outage.py
 torture: install
-	AURIXEL_TEST_KILLS=$$(( $(KILLS) / 2 )) AURIXEL_TEST_OUTAGE=$(OUTAGE) AURIXEL_TEST_REQUIRE=mongodb $(PY) -m pytest -q $(TORTURE) $(ARGS)
+	AURIXEL_TEST_KILLS=$$(( $(KILLS) / 2 )) AURIXEL_TEST_OUTAGE=$(OUTAGE) AURIXEL_TEST_REQUIRE=mongodb $(PY) -m pytest -q -o faulthandler_timeout=0 $(TORTURE) $(ARGS)
 
 bench: install
 	@if [ -e tests/bench/__main__.py ]; then $(PY) -m tests.bench $(ARGS); else echo "bench: there is none yet (tests/bench/)"; fi
