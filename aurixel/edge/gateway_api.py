@@ -40,7 +40,7 @@ def pages(
     desk = {"desk": Desk(service, routes, heads, models)}
     posted = {"webhooks": webhooks or NoWebhooks()}
     return application(
-        [(_MODELS, _ModelList, desk), (_MODELS + "/.+", _Model, desk), (WEBHOOKS + "([^/]+)", Webhook, posted)],
+        [(_MODELS, _ModelList, desk), (_MODELS + "/.+", _Model, desk), (WEBHOOKS + "([a-z0-9_-]+)", Webhook, posted)],
         default_handler_class=_Nobody,
         default_handler_args=desk,
     )

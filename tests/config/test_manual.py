@@ -13,7 +13,7 @@ from aurixel.catalog import known_class, read_files
 from aurixel.cli import cli
 from aurixel.cli.plugins import QuietHost
 from aurixel.config import Settings, load, serve_faults
-from aurixel.config.sections import PolicyBlock, UpstreamBlock
+from aurixel.config.sections import PaymentBlock, PolicyBlock, UpstreamBlock
 from aurixel.registry import Registry
 from aurixel.testing.host import PluginHost
 from aurixel.values import USAGE_CLASSES
@@ -51,12 +51,12 @@ def described(page: str) -> dict[str, set[str]]:
 
 
 def test_every_setting_is_in_the_manual_and_nothing_else() -> None:
-    tables = {**SECTIONS, **INNER, "policy.NAME": PolicyBlock, "upstreams.NAME": UpstreamBlock}
+    tables = {**SECTIONS, **INNER, "policy.NAME": PolicyBlock, "upstreams.NAME": UpstreamBlock, "payments.NAME": PaymentBlock}
     inner = {name.rpartition(".")[2] for name in INNER}
     assert described("configuration.md") == {
         name: model.model_fields.keys() - {"settings"} - inner for name, model in tables.items()
     }
-    assert SECTIONS.keys() | {"policy", "upstreams"} == Settings.model_fields.keys()
+    assert SECTIONS.keys() | {"policy", "upstreams", "payments"} == Settings.model_fields.keys()
 
 
 def test_the_defaults_in_the_manual_are_the_defaults(tmp_path: Path) -> None:
@@ -77,6 +77,7 @@ def test_the_defaults_in_the_manual_are_the_defaults(tmp_path: Path) -> None:
         assert getattr(written, name) == getattr(bare, name) or name in ("security", "store"), name
     assert written.store.url.reveal() == bare.store.url.reveal()
     assert written.policy["x"] == PolicyBlock()
+    assert written.payments["x"] == PaymentBlock()
     assert written.upstreams["x"] == UpstreamBlock(provider="p")
 
 

@@ -24,6 +24,7 @@ def families() -> list[Metric]:
     metrics.LoopMetrics(registry)
     metrics.BookMetrics(registry)
     metrics.WorkerMetrics(registry, lambda: 0)
+    metrics.PaymentMetrics(registry, backends=["acme"])
     totals = Totals(held=0, leased=0, unposted=0, open=0, oldest_open_ms=0, oldest_unposted_ms=0)
     metrics.MoneyGauges(registry, lambda: totals)
     return sorted(registry.collect(), key=lambda family: family.name)
@@ -42,7 +43,7 @@ def test_the_page_has_every_metric_as_it_is() -> None:
 
 
 def test_names_end_in_a_unit() -> None:
-    units = ("_total", "_seconds", "_usd", "_requests", "_holds", "_workers")
+    units = ("_total", "_seconds", "_usd", "_requests", "_holds", "_workers", "_orders")
     for family in families():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         assert name.startswith("aurixel_")

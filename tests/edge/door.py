@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tornado.web import Application
+
 from aurixel.clock import SystemClock
 from aurixel.dialects import encode_error, family_of
 from aurixel.edge import Edge, Heads, Limits, Proxies, Routes, pages
@@ -192,12 +194,13 @@ async def door(
     limits: Limits | None = None,
     trusted: Sequence[str] = (),
     slow: asyncio.Event | None = None,
+    plain: Application | None = None,
 ) -> AsyncIterator[Door]:
     """An edge for the block; it must be quiet at the end: what still runs then fails the test."""
     service = Scripted(behaviour, slow)
     heads = Heads(Proxies(trusted), SystemClock())
     site = routes()
-    edge = Edge(service, site, pages(service, site, heads, lambda: CARDS), heads, limits=limits or Limits())
+    edge = Edge(service, site, plain or pages(service, site, heads, lambda: CARDS), heads, limits=limits or Limits())
     await edge.start("127.0.0.1:0")
     opened = Door(edge, service)
     try:

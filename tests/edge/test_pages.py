@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -11,6 +12,7 @@ from tornado.web import Application
 
 from aurixel.clock import SystemClock
 from aurixel.edge import Heads, Proxies, pages
+from aurixel.payments import Answer
 from tests.edge.door import CARDS, CHAT, KEY, RELAY, Reply, Scripted, door, routes
 
 ANTHROPIC = {"anthropic-version": "2023-06-01", "x-api-key": "good"}
@@ -108,12 +110,60 @@ async def test_a_query_that_asks_for_no_page_is_the_callers_fault(http_client: A
     assert response.code == 400
 
 
+class Posted:
+    """The webhooks of one backend, `acme`, which believes nobody but who says so in a header."""
+
+    def knows(self, name: str) -> bool:
+        return name == "acme"
+
+    async def take(self, name: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        self.last = (body, headers)
+        return Answer(200, "done") if headers.get("signed") == "yes" else Answer(400, "webhook_invalid")
+
+
+def webhook_pages() -> tuple[Application, Posted]:
+    posted = Posted()
+    return pages(Scripted(), routes(), Heads(Proxies(), SystemClock()), lambda: CARDS, posted), posted
+
+
+async def test_a_webhook_is_its_backends_business() -> None:
+    application, posted = webhook_pages()
+    async with door(plain=application) as opened:
+
+        async def ask(method: str, path: str, more: str = "", body: bytes = b"") -> Reply:
+            head = f"{method} {path} HTTP/1.1\r\nHost: g\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+            wire = await opened.connect()
+            wire.send(head.encode() + body)
+            return await wire.reply(head_only=method == "HEAD")
+
+        body = bytes(range(256)) * 1024  # 256 KiB, as it came
+        reply = await ask("POST", "/webhooks/acme?x=1", "Signed: yes\r\nX-A: 1\r\nx-a: 2\r\n", body)
+        assert (reply.status, reply.json, reply["content-type"]) == (200, {"result": "done"}, "application/json")
+        assert posted.last[0] == body
+        assert posted.last[1]["x-a"] == "1,2"
+        assert "server" not in reply
+        assert (await ask("POST", "/webhooks/acme", KEY, b"{}")).json == {"error": {"code": "webhook_invalid"}}
+        assert (await ask("POST", "/webhooks/acme", "Signed: yes\r\n", body + b"!")).status == 413
+        for path in (
+            "/webhooks/other",
+            "/webhooks/ACME",
+            "/webhooks/acme%2f",
+            "/webhooks/%ff",
+            "/webhooks/acme/",
+            "/webhooks/",
+        ):
+            assert (await ask("POST", path, "Signed: yes\r\n")).status == 404
+        for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "BREW"):
+            reply = await ask(method, "/webhooks/acme", "Signed: yes\r\n")
+            assert (reply.status, reply["allow"]) == (405, "POST")
+
+
 def every_route(application: Application) -> list[tuple[str, str]]:
     """Every (method, path) there is: of the relay, and of the application by its own rules, whoever adds one."""
     found = list(RELAY)
     for rule in application.wildcard_router.rules:
         pattern = rule.matcher.regex.pattern  # type: ignore[attr-defined]
-        path = pattern.removesuffix("$").replace(".+", "tiny")
+        path = pattern.removesuffix("$").replace(".+", "tiny").replace("([a-z0-9_-]+)", "acme")
         assert re.fullmatch(pattern, path), f"teach this test to make a path of {pattern}"
         found += [(method, path) for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")]
     return found
@@ -126,13 +176,16 @@ def every_route(application: Application) -> list[tuple[str, str]]:
 async def test_pitfall_22_no_route_serves_who_has_no_key(credentials: str) -> None:
     """Routes missing from an auth table were served to anybody."""
     served = 0
-    async with door() as opened:
-        for method, path in every_route(gateway_pages()):
+    application, _ = webhook_pages()
+    async with door(plain=application) as opened:
+        for method, path in every_route(application):
             for key in (credentials, KEY):
                 wire = await opened.connect()
                 wire.send(f"{method} {path} HTTP/1.1\r\nHost: g\r\n{key}Content-Length: 0\r\n\r\n")
                 reply: Reply = await wire.reply(head_only=method == "HEAD")
-                if key == KEY:
+                if path == "/webhooks/acme":  # no key opens it, nor does its absence
+                    assert reply.status == (400 if method == "POST" else 405)
+                elif key == KEY:
                     served += reply.status == 200
                 else:
                     assert reply.status in (401, 405), f"{method} {path}"

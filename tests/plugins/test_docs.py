@@ -10,7 +10,16 @@ import pytest
 
 import aurixel.plugin
 from aurixel.plugin import hookspecs
-from aurixel.registry.shapes import POLICY_CHECK, POLICY_KEYS, PROVIDER, UPSTREAM_KEYS
+from aurixel.registry.shapes import (
+    BILLING,
+    PAYMENT_KEYS,
+    POLICY_CHECK,
+    POLICY_KEYS,
+    PROVIDER,
+    REDEEMS_CODES,
+    TAKES_PAYMENT,
+    UPSTREAM_KEYS,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
@@ -40,8 +49,8 @@ def test_each_public_name_is_on_the_page(name: str) -> None:
 
 
 def test_each_member_of_a_contract_and_each_key_of_the_host_is_on_the_page() -> None:
-    members = {method.name for method in (*PROVIDER, *POLICY_CHECK)} - {"__init__"}
-    keys = (UPSTREAM_KEYS | POLICY_KEYS) - {"settings"}
+    members = {method.name for method in (*PROVIDER, *POLICY_CHECK, *BILLING, *TAKES_PAYMENT, *REDEEMS_CODES)} - {"__init__"}
+    keys = (UPSTREAM_KEYS | POLICY_KEYS | PAYMENT_KEYS) - {"settings"}
     missing = {name for name in members | keys if not re.search(rf"`[^`]*\b{name}\b[^`]*`", PAGE)}
     assert not missing
 

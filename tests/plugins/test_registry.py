@@ -9,11 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from aurixel.config import PolicyBlock, UpstreamBlock
+from aurixel.config import PaymentBlock, PolicyBlock, UpstreamBlock
 from aurixel.errors import ConfigError
 from aurixel.plugin import hookspecs
 from aurixel.registry import Registry
-from aurixel.registry.shapes import POLICY_KEYS, UPSTREAM_KEYS
+from aurixel.registry.shapes import PAYMENT_KEYS, POLICY_KEYS, UPSTREAM_KEYS
 from aurixel.testing.host import PluginHost
 from aurixel.values import Secret
 from tests.plugins.conftest import CHECK, DIALECT, PREAMBLE, PROVIDER, Install, hook
@@ -95,6 +95,7 @@ def test_no_hook_is_firstresult_and_each_is_documented() -> None:
     assert set(specs) == {
         "register_providers",
         "register_policy_checks",
+        "register_billing_backends",
         "register_dialects",
         "register_commands",
         "observe",
@@ -259,6 +260,7 @@ def test_classes_that_are_refused(install: Install, case: str) -> None:
 def test_the_hosts_own_keys_are_those_of_the_configuration() -> None:
     assert set(UpstreamBlock.model_fields) == UPSTREAM_KEYS
     assert set(PolicyBlock.model_fields) == POLICY_KEYS
+    assert set(PaymentBlock.model_fields) == PAYMENT_KEYS
 
 
 def test_inherited_and_decorated_methods_are_methods(install: Install, tiny: None) -> None:

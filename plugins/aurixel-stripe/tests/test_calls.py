@@ -25,10 +25,12 @@ from aurixel.plugin import (
     Refund,
     Refunded,
     RefundEnded,
+    Secret,
     TopUp,
     Unpaid,
     Waiting,
 )
+from aurixel.registry import Registry
 from aurixel.testing.host import PluginHost
 from aurixel.testing.scripted import ScriptedUpstream, Step, answer, close, head, reset, send, stall
 from tests.stripe.samples import CANARIES, KEY, MARK, PAYMENT, SECRET, charge, dispute, refund, session
@@ -68,7 +70,6 @@ async def failed(call: Any) -> BillingError:
 # --- against Stripe's own description ---------------------------------------------------------------------------------
 
 
-@pytest.mark.deadline(600)  # the first one builds the server
 async def test_stripe_mock_takes_every_request(stripe_mock: str) -> None:
     """It refuses a parameter that Stripe's API does not have, and answers with what objects look like."""
     backend = make(stripe_mock, statement_suffix="CREDIT", product_name="Guthaben")
@@ -355,6 +356,13 @@ def test_settings_that_would_fail_later_are_refused_now(settings: dict[str, Any]
     with pytest.raises(ValueError, match=next(iter(settings))) as caught:
         make("http://127.0.0.1:9", **settings)
     assert KEY not in str(caught.value)
+
+
+def test_a_key_of_another_kind_is_refused_with_the_reason() -> None:
+    settings = {"api_key": Secret("pk_test_1"), "webhook_secret": Secret(SECRET)}
+    with pytest.raises(ConfigError, match="secret or restricted key") as caught:
+        Registry.load(["stripe"]).build_backend("stripe", settings, PluginHost())
+    assert "pk_test_1" not in str(caught.value)
 
 
 def test_a_live_key_is_not_sent_in_the_open() -> None:
