@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -35,6 +35,9 @@ from aurixel_vouchers.throttle import Rate, Throttle
 
 T = TypeVar("T")
 
+# Hears how far long work is: (done, of).
+Told: TypeAlias = Callable[[int, int], object]
+
 _AT_ONCE: Final = 64
 
 Seconds = Annotated[float, Field(ge=0.001, le=86_400)]
@@ -56,6 +59,10 @@ class Revoked(msgspec.Struct, frozen=True):
     redeemed: int
     revoked: int
     expired: int
+
+
+def _nobody(done: int, of: int) -> None:
+    del done, of
 
 
 class Unfinished(Exception):
@@ -115,9 +122,9 @@ class Vouchers:
         *,
         expires_ms: int | None = None,
         note: str = "",
-        told: Callable[[int], object] = lambda made: None,
+        told: Told = _nobody,
     ) -> tuple[str, list[Code]]:
-        """The id of a new batch and its codes, to be given out this once. `told` hears how many were made at each step.
+        """The id of a new batch and its codes, to be given out this once. `told` hears how many of how many are made.
 
         `Unfinished`, or `StoreUnavailable` where not even the batch is known to be there.
         """
@@ -126,12 +133,11 @@ class Vouchers:
             pass
         made: list[Code] = []
         while len(made) < count:
-            before = len(made)
             try:
-                made += await _together([self._new(name, batch) for _ in range(min(_AT_ONCE, count - before))])
+                made += await _together([self._new(name, batch) for _ in range(min(_AT_ONCE, count - len(made)))])
             except StoreUnavailable:
                 raise Unfinished(name) from None
-            told(len(made) - before)
+            told(len(made), count)
         return name, made
 
     async def _new(self, id: str, batch: Batch) -> Code:
@@ -141,9 +147,7 @@ class Vouchers:
             if await self.shelf.put(voucher_key(code.id), value_of(voucher)):
                 return code
 
-    async def revoke(
-        self, id: str, author: str, reason: str, told: Callable[[int, int], object] = lambda done, of: None
-    ) -> Revoked | None:
+    async def revoke(self, id: str, author: str, reason: str, told: Told = _nobody) -> Revoked | None:
         """Revoke one code by its id, or every code of a batch that is still good; None where there is none.
 
         Done again it does what was left. `told` hears how many of how many have been looked at. `StoreUnavailable`: some are

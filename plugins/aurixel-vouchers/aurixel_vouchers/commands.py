@@ -6,14 +6,14 @@ Codes are printed by `create`, once, and are taken from the terminal or stdin, s
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
 from aurixel.plugin import BillingDesk, CommandHost, Credited, Instant, Secret, Usd, format_usd, instant
-from aurixel_vouchers.backend import Revoked, Unfinished, Vouchers
+from aurixel_vouchers.backend import Revoked, Told, Unfinished, Vouchers
 from aurixel_vouchers.codes import Code, read_id
 from aurixel_vouchers.records import STATES, Voucher, batches, vouchers
 
@@ -60,14 +60,7 @@ def create(host: CommandHost, amount: int, count: int, expires: int | None, note
             backend = _backend(desk)
             if expires is not None and expires <= backend.clock.wall_ms():
                 raise click.BadParameter("that is over", param_hint="--expires")
-            with _progress(host, "codes") as seen:
-                made = 0
-
-                def told(more: int) -> None:
-                    nonlocal made
-                    made += more
-                    seen(made, count)
-
+            with _progress(host, "codes") as told:
                 return await backend.make(amount, count, author or host.user, expires_ms=expires, note=note, told=told)
 
     try:
@@ -178,8 +171,8 @@ def revoke(host: CommandHost, id: str, reason: str, author: str | None) -> None:
         if name is None:
             return None
         async with host.desk(Vouchers.name) as desk:
-            with _progress(host, "codes") as seen:
-                return await _backend(desk).revoke(name, author or host.user, reason, told=seen)
+            with _progress(host, "codes") as told:
+                return await _backend(desk).revoke(name, author or host.user, reason, told)
 
     done = host.run(work())
     if done is None:
@@ -257,7 +250,7 @@ def _many(count: int, word: str) -> str:
 
 
 @contextmanager
-def _progress(host: CommandHost, label: str) -> Iterator[Callable[[int, int], object]]:
+def _progress(host: CommandHost, label: str) -> Iterator[Told]:
     """A bar on stderr, where a person looks at it: takes (done, of)."""
     if host.json or not sys.stderr.isatty():
         yield lambda done, of: None
