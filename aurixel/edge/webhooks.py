@@ -73,7 +73,9 @@ class Webhook(Page):
         self._say(answer.status, answer.code)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """In the same shape."""
+        """In the same shape. Tornado refuses a method that it does not know before `prepare`."""
+        if status_code == 405 and not self._webhooks.knows(self.request.path.removeprefix(WEBHOOKS)):
+            status_code = 404
         if status_code == 405:
             self.set_header("allow", "POST")
         codes = {404: "not_found", 405: "method_not_allowed", 500: "internal_error"}

@@ -65,18 +65,19 @@ RECORD = {
     "dialect": "openai_chat",
     "stream": False,
     "client_ip": "192.0.2.1",
-    "at_ms": 1,
-    "done_ms": 2,
+    "at_ms": 1_800_000_000_000,
+    "done_ms": 1_800_000_000_001,
     "cell": "ok",
     "measured": True,
     "status": 200,
-    "counts": {"input": 5},
+    "counts": {"input": 500_000},
     "cost": 500_000_000,
     "price_version": 1,
 }
 
 
 def test_a_node_that_never_comes_back_is_given_up(aurixel: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aurixel("reload")
     aurixel("account", "create", "a@b")
     aurixel("credit", "grant", "a@b", "10", "--reason", "x")
     inc = dead_node(folder)
