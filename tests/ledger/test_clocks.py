@@ -72,7 +72,7 @@ async def test_after_a_sleep_nothing_is_admitted_until_the_store_has_confirmed_a
     await request(node, 1, 1)
     clock.seconds += 0.2
     assert not node.admitting
-    assert await refused(node) == "shutting_down"
+    assert await refused(node) == "store_unavailable"
     await beat(node._open_books())
     await request(node, 1, 1)
     await node.stop()
