@@ -1,7 +1,8 @@
 """The store in one SQLite file: each operation is one function of a connection, with the guard of docs/ledger.md in SQL.
 
 It promises what `aurixel.storage.Store` says, for any number of processes on one machine. Leases are rows, a row being
-both lease and holder. It holds no rule of money beyond the guards, and no thread: those are the engine's.
+both lease and holder. It holds no rule of money beyond the guards, and no thread: those are the engine's. It stays whole, as
+`Store` is: one protocol, one file beside `mongo` to hold against it, and hardly a line that is not SQL.
 """
 
 from __future__ import annotations
