@@ -375,7 +375,15 @@ class BookMetrics:
 
 
 # Gauges that each worker reads of the whole store, so that adding them up over workers would count everything anew.
-STORE_WIDE: Final = frozenset({"aurixel_available_usd", "aurixel_all_leased_usd", "aurixel_drift_usd"})
+STORE_WIDE: Final = frozenset(
+    {
+        "aurixel_available_usd",
+        "aurixel_all_leased_usd",
+        "aurixel_drift_usd",
+        "aurixel_books_read_timestamp_seconds",
+        "aurixel_oldest_open_movement_seconds",
+    }
+)
 
 
 class WorkerMetrics:

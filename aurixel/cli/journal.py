@@ -22,7 +22,7 @@ _FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.group()
 def journal() -> None:
-    """The journals of nodes: what is charged and not yet posted to the store."""
+    """Journals of nodes: what is charged and not yet posted."""
 
 
 @journal.command()

@@ -24,7 +24,7 @@ By = Literal["model", "day", "key"]
 @click.option("--margin", is_flag=True, help="Revenue, what upstreams charged for it, and what is left.")
 @shared
 def usage(shell: Shell, email: str | None, since: int, by: By, margin: bool) -> None:
-    """Show what the account of EMAIL, or all accounts, used and what it cost.
+    """Show what an account, or all of them, used and what it cost.
 
     Counted from the hour of --since on; with --margin from the very instant, and record by record, which takes a while.
 
