@@ -93,7 +93,10 @@ def close(shell: Shell, email: str) -> None:
 @click.argument("email")
 @shared
 def suspend(shell: Shell, email: str) -> None:
-    """Refuse the keys of EMAIL until it is resumed: within 2 seconds, on every gateway. Its credit stays."""
+    """Refuse the keys of EMAIL until it is resumed.
+
+    Within 2 seconds, on every gateway. Its credit stays.
+    """
     from aurixel.accounts import suspend_account
 
     async def work() -> AccountView:
@@ -107,7 +110,10 @@ def suspend(shell: Shell, email: str) -> None:
 @click.argument("email")
 @shared
 def resume(shell: Shell, email: str) -> None:
-    """Serve the account of EMAIL again, which was suspended by hand or by a dispute."""
+    """Serve the account of EMAIL again.
+
+    It was suspended by hand or by a dispute.
+    """
     from aurixel.accounts import resume_account
 
     async def work() -> AccountView:

@@ -48,7 +48,7 @@ def grant(shell: Shell, email: str, amount: int, reason: str, id: str | None, au
 @click.option("--author", help="Who adjusts it, for the record. [default: the system's user]")
 @shared
 def adjust(shell: Shell, email: str, amount: int, reason: str, id: str | None, author: str | None) -> None:
-    """Correct the credit of the account of EMAIL by AMOUNT USD, up or down.
+    """Correct the credit of EMAIL by AMOUNT USD, up or down.
 
     A correction is a movement of its own: what it corrects stays in the books. One that would take more than what is
     available takes nothing, and is kept as refused; to try again, give it another --id.

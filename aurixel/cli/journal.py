@@ -83,7 +83,9 @@ def _shown(seen: Seen) -> dict[str, Any]:
 @click.option("--dead", "gone", is_flag=True, help="The processes that wrote it are gone for good: wait for two beats only.")
 @shared
 def replay(shell: Shell, folder: Path, gone: bool) -> None:
-    """Post what dead nodes left in DIR, a folder of journals or one, to the store of the configuration.
+    """Post what dead nodes left in DIR to the store.
+
+    DIR is a folder of journals, or one of them.
 
     For a node that will not start again where it was: move its folder to a machine that reaches the store, then replay it.
     `aurixel serve` does the same at its start for the journals in its own folder.

@@ -100,7 +100,9 @@ def export(
     output: Path | None,
     force: bool,
 ) -> None:
-    """Write a TABLE of the books as CSV or JSON lines, in an order that never changes.
+    """Write a TABLE of the books as CSV or JSON lines.
+
+    The order never changes.
 
     movements are all that changed credit but usage, by account and number; usage has a row for each request, by account
     and time; balances are the accounts as they are now. Amounts are exact, in USD. A cell that a spreadsheet would take

@@ -37,7 +37,9 @@ def order() -> None:
 @click.option("--backend", help="Which block [payments.NAME] takes the money. [default: the only one]")
 @shared
 def create(shell: Shell, email: str, amount: int, backend: str | None) -> None:
-    """Begin a top-up of AMOUNT USD for EMAIL; print the address of the page to pay at.
+    """Begin a top-up of AMOUNT USD for EMAIL.
+
+    Prints the address of the page to pay at.
 
     The credit is there once the processor's webhook says that the money is.
     """
@@ -109,7 +111,10 @@ def list_(shell: Shell, email: str | None, since: int, state: str | None) -> Non
 @click.argument("order_id", metavar="ORDER")
 @shared
 def show(shell: Shell, order_id: str) -> None:
-    """Show an order: its facts, what credit moved for it, and what the operator lost."""
+    """Show an order: its facts, and what credit moved for it.
+
+    Also what the operator lost by it.
+    """
 
     async def work() -> dict[str, Any]:
         settings = shell.settings("store")
@@ -135,7 +140,9 @@ def show(shell: Shell, order_id: str) -> None:
 def refund(
     shell: Shell, order_id: str, amount: int | None, name: str | None, reason: str, author: str | None, yes: bool
 ) -> None:
-    """Give back AMOUNT USD of an order, or all that is left of it and not used up.
+    """Give back AMOUNT USD of an order.
+
+    Without AMOUNT all that is left of it and not used up.
 
     Asks first. The credit is taken from the account before the processor is asked. Run it again after a crash: a refund
     that was begun goes on, and none is made twice. A second refund of the same amount needs an --id.

@@ -31,7 +31,9 @@ def prices() -> None:
 @click.option("--since", type=Instant(ahead=False), help="For --preview: a date (UTC), or a span back. [default: 7d]")
 @shared
 def import_(shell: Shell, file: Path, preview: bool, since: int | None) -> None:
-    """Add the prices and costs in FILE (as in prices.toml) to the catalogue.
+    """Add the prices and costs in FILE to the catalogue.
+
+    FILE is written as prices.toml is.
 
     A price for the same model and the same instant is replaced; all others stay. Running gateways follow within seconds,
     whole or not at all. To make the catalogue say exactly what the files say, use `aurixel reload`.
