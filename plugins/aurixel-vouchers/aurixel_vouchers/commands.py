@@ -122,7 +122,10 @@ def list_(host: CommandHost, batch: str | None, state: str | None) -> None:
 @voucher.command("batches")
 @click.pass_obj
 def batches_(host: CommandHost) -> None:
-    """List batches: who made them, when and what for, and how many of their codes are in which state."""
+    """List batches, with who made them, when and what for.
+
+    And how many of their codes are in which state.
+    """
 
     async def work() -> list[dict[str, Any]]:
         async with host.desk(Vouchers.name) as desk:
