@@ -164,11 +164,15 @@ class Supervisor:
     async def _ask_metrics(self) -> set[int]:
         """Ask all workers what they count; those that do not answer."""
         asked = [worker for worker in self._workers.values() if worker.serves]
-        answers = await asyncio.gather(*(worker.ask("metrics") for worker in asked))
-        for worker, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Metrics) and self._workers.get(worker.slot) is worker:
-                self._whole.take(worker.slot, answer.families)
-        return {worker.slot for worker, answer in zip(asked, answers, strict=True) if answer is None}
+        answered = await asyncio.gather(*map(self._take_metrics, asked))
+        return {worker.slot for worker, has in zip(asked, answered, strict=True) if not has}
+
+    async def _take_metrics(self, worker: _Worker) -> bool:
+        """Take its answer as it comes: once the others have answered too, it may be older than the next one's."""
+        answer = await worker.ask("metrics")
+        if isinstance(answer, Metrics) and self._workers.get(worker.slot) is worker:
+            self._whole.take(worker.slot, answer.families)
+        return isinstance(answer, Metrics)
 
     async def _look(self) -> None:
         while not await self._stopped_within(_LOOK):
