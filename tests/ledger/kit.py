@@ -12,6 +12,7 @@ import msgspec
 
 from aurixel.errors import StoreUnavailable
 from aurixel.ledger import Intent, Ledger, LedgerSettings, Movements, NoMetrics, Settlement
+from aurixel.ledger.liveness import Watch
 from aurixel.ledger.node import _cancel
 from aurixel.storage import AccountDoc, Store, UsageRecord, usage_stream
 
@@ -104,6 +105,13 @@ async def crash(node: Ledger) -> None:
     if node._books is not None and not node._books.journal.failed:
         node._books.journal.drop()
     node._unlock()
+
+
+def watch_of(node: Ledger) -> Watch:
+    """What this node sees of the others when a test looks, every 5 s of its clock; it does not look by itself."""
+    books = node._open_books()
+    books.settings = msgspec.structs.replace(books.settings, beat_every=5)
+    return Watch(books)
 
 
 async def account(store: Store, name: str = "a") -> AccountDoc:

@@ -13,7 +13,7 @@ from aurixel.ledger import Ledger, verify
 from aurixel.ledger.liveness import Watch, beat
 from aurixel.storage import NodeDoc, NodeState, Store
 from tests.harness.guard import ExpectedLogs
-from tests.ledger.kit import TestClock, account, crash, ending, eventually, fund, intent, ledger, request
+from tests.ledger.kit import TestClock, account, crash, ending, eventually, fund, intent, ledger, request, watch_of
 from tests.ledger.test_liveness import state
 from tests.storage.model import MemoryStore
 
@@ -47,7 +47,7 @@ class Slow(MemoryStore):
 async def started(store: Store, folder: Path, **changes: Any) -> tuple[Ledger, TestClock]:
     """A node with a clock of its own."""
     clock = TestClock()
-    node = ledger(store, folder, clock=clock, beat_every=5, **changes)
+    node = ledger(store, folder, clock=clock, **changes)
     await node.start()
     return node, clock
 
@@ -113,7 +113,7 @@ async def test_the_wall_clock_decides_nothing(memory: MemoryStore, tmp_path: Pat
     await fund(memory, "a", 1000)
     node, clock = await started(memory, tmp_path / "1")
     other, elsewhen = await started(memory, tmp_path / "2")
-    watch = Watch(other._open_books())
+    watch = watch_of(other)
     year = 365 * 86_400_000
     for ms in (clock.ms + year, clock.ms - 30 * year, 0):
         clock.ms = elsewhen.ms = ms
@@ -148,7 +148,7 @@ async def test_looks_count_while_they_are_at_most_10_s_apart(
         expected_logs("aurixel.ledger", STILL, times=1)
     watching, clock = await started(memory, tmp_path / "1")
     other, _ = await started(memory, tmp_path / "2")
-    await look_and_turn(Watch(watching._open_books()), clock, 600 if not dead else 120, every)
+    await look_and_turn(watch_of(watching), clock, 600 if not dead else 120, every)
     assert await state(memory, other.inc) == ("dead" if dead else "live")
     await watching.stop()
     await other.stop()
@@ -159,7 +159,7 @@ async def test_a_watcher_that_sleeps_in_the_middle_of_a_look_starts_again(tmp_pa
     store = Slow()
     watching, clock = await started(store, tmp_path / "1")
     other, _ = await started(store, tmp_path / "2")
-    watch = Watch(watching._open_books())
+    watch = watch_of(watching)
     await look_and_turn(watch, clock, 115, 5)
     store.takes["nodes"] = (clock, 1000)
     await watch.look()
@@ -175,7 +175,7 @@ async def test_a_fast_clock_sees_beats_all_the_same(memory: MemoryStore, tmp_pat
     """Ten times too fast: 50 s of its own pass between two beats of the other."""
     watching, fast = await started(memory, tmp_path / "1")
     other, _ = await started(memory, tmp_path / "2")
-    watch = Watch(watching._open_books())
+    watch = watch_of(watching)
     for _ in range(20):
         await look_and_turn(watch, fast, 50, 5)
         await beat(other._open_books())
@@ -187,7 +187,7 @@ async def test_a_fast_clock_sees_beats_all_the_same(memory: MemoryStore, tmp_pat
 async def test_a_clock_that_jumps_ahead_between_looks_calls_nobody_dead(memory: MemoryStore, tmp_path: Path) -> None:
     watching, clock = await started(memory, tmp_path / "1")
     other, _ = await started(memory, tmp_path / "2")
-    watch = Watch(watching._open_books())
+    watch = watch_of(watching)
     for jump in (11, 119, 121, 10_000):
         await look_and_turn(watch, clock, 100, 5)
         clock.seconds += jump
@@ -209,7 +209,7 @@ async def test_a_node_called_dead_by_a_fast_clock_costs_a_write_off_at_most(
     await fund(store, "a", 1000)
     watching, fast = await started(store, tmp_path / "1", reclaim_after=1)
     node, _ = await started(store, tmp_path / "2")
-    wronged, watch = node.inc, Watch(watching._open_books())
+    wronged, watch = node.inc, watch_of(watching)
     async with node.hold(intent(), 600, 600) as hold:
         await look_and_turn(watch, fast, 120, 5)
         await watch.bury()
@@ -256,10 +256,10 @@ async def test_a_reclaim_waits_for_its_time_by_the_clock_of_who_saw_the_death(
     await request(other, 10, 500)
     silent = other.inc
     await crash(other)
-    await look_and_turn(Watch(first._open_books()), clock, 120, 5)
+    await look_and_turn(watch_of(first), clock, 120, 5)
     await first.stop()
     late, clock = await started(memory, tmp_path / "3")
-    watch = Watch(late._open_books())
+    watch = watch_of(late)
     clock.seconds += 10_000  # of which it has seen nothing
     await watch.bury()
     clock.seconds += 59
@@ -283,7 +283,7 @@ async def test_two_nodes_that_call_each_other_dead_both_begin_anew(
     before = {one.inc, two.inc}
     await request(one, 10, 100)
     await request(two, 20, 100)
-    watches = Watch(one._open_books()), Watch(two._open_books())
+    watches = watch_of(one), watch_of(two)
     for watch, clock in zip(watches, (fast, faster), strict=True):
         await look_and_turn(watch, clock, 120, 5)
     await beat(one._open_books())

@@ -8,18 +8,18 @@ from aurixel.ledger import Ledger
 from aurixel.ledger.liveness import Watch, beat
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
-from tests.ledger.kit import TestClock, account, crash, fund, intent, ledger, request
+from tests.ledger.kit import TestClock, account, crash, fund, intent, ledger, request, watch_of
 from tests.storage.model import MemoryStore
 
 
 async def two(store: Store, tmp_path: Path) -> tuple[Ledger, TestClock, Watch, Ledger]:
     """A node that watches, by its own clock, and another one."""
     clock = TestClock()
-    watching = ledger(store, tmp_path / "1", clock=clock, beat_every=5, want_look=3600)
+    watching = ledger(store, tmp_path / "1", clock=clock)
     other = ledger(store, tmp_path / "2")
     await watching.start()
     await other.start()
-    return watching, clock, Watch(watching._open_books()), other
+    return watching, clock, watch_of(watching), other
 
 
 async def state(store: Store, inc: str) -> str:
