@@ -148,7 +148,7 @@ class KeyCache:
         self._bad: dict[str, _Entry] = {}
         self._max = max_entries
         self._flights: dict[str, _Flight] = {}
-        self._late: set[str] = set()  # good keys of which the store had no news in time when it was last asked
+        self._late: dict[str, float] = {}  # good keys of which the store had no news in time, and when that was found
         # Tokens whose secret was proved, by a hash that only this process can make: a twentieth of the proof's cost.
         self._salt = os.urandom(32)
         self._proved: dict[bytes, str] = {}
@@ -174,7 +174,7 @@ class KeyCache:
                 self._proved.clear()
             self._proved[mark] = public
             return principal
-        if public not in self._late or not _vouched(entry, digest, now):
+        if not (self._overdue(public, now) and _vouched(entry, digest, now)):
             return None
         self._fly(public).wanted += 1
         return entry.principal
@@ -202,7 +202,7 @@ class KeyCache:
         """Believe nothing about this key any more."""
         self._good.pop(id, None)
         self._bad.pop(id, None)
-        self._late.discard(id)
+        self._late.pop(id, None)
 
     async def close(self) -> None:
         """Ask nothing more."""
@@ -226,13 +226,22 @@ class KeyCache:
         if task.cancelled():
             return
         error = task.exception()  # seen: there may be nobody waiting
+        now = self._boot()
+        late = now - flight.began > SOON
         if error is None:
-            late = id in self._late and self._boot() - flight.began > SOON
             self._keep(id, task.result())
-            if late and id in self._good:
-                self._late.add(id)
-        elif not isinstance(error, StoreUnavailable):
-            self._late.discard(id)  # a bug: the next caller asks for itself, and meets it
+        elif isinstance(error, StoreUnavailable):
+            late = True
+        else:
+            self._late.pop(id, None)  # a bug: the next caller asks for itself, and meets it
+            return
+        if late and id in self._good:
+            self._late[id] = now
+
+    def _overdue(self, id: str, now: float) -> bool:
+        """Whether the store is being asked without an answer, or was just now asked in vain: no caller need wait again."""
+        flight = self._flights.get(id)
+        return (flight is not None and now - flight.began > SOON) or now - self._late.get(id, float("-inf")) < self.ttl
 
     async def _answer(self, id: str) -> _Entry:
         """What the store says; nobody asks any more once every caller has left."""
@@ -257,7 +266,7 @@ class KeyCache:
         if flight.task.done() and not flight.task.cancelled() and not isinstance(flight.task.exception(), StoreUnavailable):
             return flight.task.result()
         if id in self._good:
-            self._late.add(id)
+            self._late[id] = self._boot()
         return None
 
     async def _read(self, id: str) -> _Entry:

@@ -373,7 +373,9 @@ async def test_a_known_key_is_believed_for_a_while_though_the_store_is_away(stor
     store.silent = True
     assert (await keys.resolve(token)).key_id == key.id
     clock.seconds = end - 0.001
-    assert keys.cached(token) is not None, "nobody waits for a store that is known to be away"
+    assert keys.cached(token) is None, "it may have come back"
+    assert (await keys.resolve(token)).key_id == key.id
+    assert keys.cached(token) is not None, "nobody waits for a store that was just found to be away"
     await keys.close()
     clock.seconds = end
     assert keys.cached(token) is None
@@ -424,6 +426,19 @@ async def test_a_store_that_is_back_is_asked_and_then_trusted_as_before(store: W
     await flight.task
     clock.seconds += keys.ttl + 0.001
     assert keys.cached(token) is None, "the next caller waits for the store again"
+
+
+async def test_an_outage_that_is_over_leaves_no_key_believed_unasked(store: Watched) -> None:
+    """A revocation still takes effect at once where the key was not used meanwhile."""
+    clock = Clock()
+    keys, key = await outlived(store, clock)
+    store.silent = True
+    await keys.resolve(key.token.reveal())
+    store.silent = False
+    await store.key_revoke(key.id, 1)
+    clock.seconds += keys.ttl
+    assert keys.cached(key.token.reveal()) is None
+    assert await refusal(keys, key.token.reveal()) == "key_revoked"
 
 
 async def test_the_grace_ends_with_the_key(store: Watched) -> None:
