@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench import books, ledger
+from tests.bench import books, ledger, payments
 from tests.bench.gateway import gateway
 
 DELTAS = 100
@@ -134,15 +134,18 @@ def main() -> None:
         figures = measure(relays, rounds, scale)
     figures |= ledger.figures(figures["small request, CPU us"]["bare"], scale)
     proved = books.measure(1_000_000 // scale)
+    paid = payments.figures(3000 // scale)
     report = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")},
         "rounds": rounds,
         "figures": figures,
         "books": proved,
+        "webhooks": paid,
     }
     options.json.write_text(json.dumps(report, indent=2) + "\n")
     show(figures)
     books.show(proved)
+    payments.show(paid)
     print(f"\nwritten to {options.json}")
 
 

@@ -86,20 +86,21 @@ def gateway(folder: Path, upstream: int, cpu: set[int]) -> Iterator[Served]:
     process = subprocess.Popen([sys.executable, "-m", "aurixel", "serve"], env=env, stderr=subprocess.PIPE, text=True)
     with contextlib.suppress(OSError):
         os.sched_setaffinity(process.pid, cpu)
-    assert process.stderr is not None
     try:
-        lines: list[str] = []
-        port = None
-        for line in process.stderr:
-            lines.append(line)
-            if found := re.search(r"listening: gateway (\d+)", line):
-                port = int(found[1])
-                break
-        if port is None:
-            raise SystemExit("the gateway did not start:\n" + "".join(lines))
-        reader = threading.Thread(target=process.stderr.read, daemon=True)
-        reader.start()
+        port = serving(process)
         yield Served(process.pid, port, key)
     finally:
         process.terminate()
         process.wait(60)
+
+
+def serving(process: subprocess.Popen[str]) -> int:
+    """The port of a gateway that was just started, once it listens; what it logs from then on is read and dropped."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if found := re.search(r"listening: gateway (\d+)", line):
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            return int(found[1])
+    raise SystemExit("the gateway did not start:\n" + "".join(lines))

@@ -315,3 +315,59 @@ def test_the_configuration_we_ship_asks_for_its_secrets_and_for_nothing_else(mon
     settings: Settings = load(path)
     assert serve_faults(settings) == []
     assert isinstance(settings.upstreams["openai"].settings["api_key"], Secret)
+
+
+# --- payments -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "line"),
+    [
+        ("[orders]\nmin = '0.00'", "must be above zero", 2),
+        ("[orders]\nmin = '5.001'", "must be whole cents", 2),
+        ("[orders]\nmin = 5", "an amount of USD in quotes", 2),
+        ("[orders]\nmin = '1001.00'", "max must be at least min", 1),
+        ("[orders]\ncurrency = 'eur'", "'usd'", 2),
+        ("[orders]\nsuccess = 'paid'", "a path such as", 2),
+        ("[orders]\ncancel = '/a b'", "a path such as", 2),
+        ("[orders]\nmost = '5.00'", "unknown setting 'most'", 2),
+        ("[receipts]\ntax_name = 'VAT'", "must be set together", 1),
+        ("[receipts]\ntax_rate = '19'", "must be set together", 1),
+        ("[receipts]\ntax_name = 'VAT'\ntax_rate = '0'", "must be percent", 3),
+        ("[receipts]\ntax_name = 'VAT'\ntax_rate = '100'", "must be percent", 3),
+        ("[receipts]\ntax_name = 'VAT'\ntax_rate = '19 %'", "must be percent", 3),
+        ("[payments.acme]\ndeadline = 0", "greater than 0", 2),
+        ("[payments.Acme]\n", "cannot be a name", 1),
+    ],
+)
+def test_what_is_wrong_about_payments(write: Write, text: str, words: str, line: int) -> None:
+    with pytest.raises(ConfigFaults) as caught:
+        load(write(text))
+    (fault,) = caught.value.faults
+    assert words in f"{fault.message} ({fault.mend})"
+    assert fault.place.startswith(f"a.toml:{line}" if line > 1 else "a.toml")
+
+
+def test_the_rules_that_payments_get(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", "shh")
+    text = """
+[server]
+public_url = "https://ai.test"
+[orders]
+min = "1.00"
+success = "/thanks"
+[receipts]
+name = "Ops"
+details = ["a street, a town", "a number"]
+tax_name = "VAT"
+tax_rate = "7.7"
+[payments.acme]
+deadline = 3
+webhook_secret = "env:HOOK"
+"""
+    settings = load(write(text))
+    rules = settings.order_rules
+    assert (rules.least, rules.most, rules.pages("o")[0]) == (10**9, 10**12, "https://ai.test/thanks?order=o")
+    assert settings.receipt_rules.details == ("a street, a town", "a number")
+    block = settings.payments["acme"]
+    assert (block.deadline, block.settings["webhook_secret"].reveal()) == (3, "shh")
