@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from aurixel.ledger import Ledger, verify
+from aurixel.ledger.inspection import inspect
 from aurixel.ledger.journal import segment, segments
 from aurixel.ledger.posting import post_round
 from aurixel.ledger.replay import Replay
@@ -229,3 +231,26 @@ async def test_kill_9_of_a_process_that_rotates_all_the_time(tmp_path: Path) -> 
     assert (doc.leases, doc.spent) == ({}, sum(record.cost for record in found.values()))
     assert (await verify(store)).ok
     await store.close()
+
+
+async def test_a_node_that_rotates_is_looked_at_without_a_fault(memory: MemoryStore, tmp_path: Path) -> None:
+    """From another thread, while files come and go and lines are half written."""
+    await fund(memory, "a", 10**6)
+    node = ledger(memory, tmp_path, fsync="off")
+    await node.start()
+    books, looks = node._open_books(), 0
+    async with node.hold(intent("a", "long"), 10, 10) as running:
+        while looks < 100:
+            look = asyncio.get_running_loop().run_in_executor(None, inspect, tmp_path)
+            while not look.done():
+                await request(node, 1, 10)
+                rotate(books)
+                await post_round(books)
+                await asyncio.sleep(0)
+            (seen,) = look.result()
+            assert seen.fault == ""
+            assert seen.running >= 1
+            looks += 1
+        assert int(books.journal.path.stem) > 100
+        await running.settle(ending(1))
+    await node.stop()
