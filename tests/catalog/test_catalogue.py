@@ -71,6 +71,15 @@ async def test_only_an_empty_store_is_filled_from_the_files(store: Store) -> Non
     assert (catalogue.current.version, set(catalogue.current.models)) == (1, {"m"})
 
 
+async def test_who_finds_the_store_filled_meanwhile_serves_what_is_there(store: Store) -> None:
+    """Workers that start together on an empty store: one fills it, and none may listen with nothing to offer."""
+    one, other = Catalogue(store, Clock()), Catalogue(store, Clock())
+    assert not await other.refresh()
+    assert await one.seed(files("m"), "start")
+    assert not await other.seed(files("m"), "start")
+    assert (other.current.version, set(other.current.models)) == (1, {"m"})
+
+
 async def test_a_published_version_is_named_by_its_prices_and_reaches_every_node(store: Store) -> None:
     """Pitfall 12: two nodes price one call alike, and the charge says by which version."""
     one, other = Catalogue(store, Clock()), Catalogue(store, Clock())
