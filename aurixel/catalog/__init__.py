@@ -98,7 +98,7 @@ class Catalogue:
         return True
 
     async def seed(self, catalogue: StoredCatalogue, author: str) -> bool:
-        """Publish `catalogue` if the store has none yet; False where it has one. Either way, what is there is in force after it."""
+        """Publish `catalogue` if the store has none yet; False where it has one. What is there then is in force here."""
         written = not await self._store.catalogue_version() and await self._put(1, self._dated(catalogue, {}), author)
         await self.refresh()
         return written
