@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from aurixel.payments import Order, Report
     from aurixel.storage import Store
 
-_PAGE = 500
 # What is wrong with an amount that was typed.
 _TYPED = ("amount_invalid", "amount_too_small", "amount_too_large")
 
@@ -83,6 +82,7 @@ def list_(shell: Shell, email: str | None, since: int, state: str | None) -> Non
     """List orders, of EMAIL or of all accounts, oldest first."""
     from aurixel.accounts import find_account
     from aurixel.payments import STATES, from_doc
+    from aurixel.storage import orders_of
 
     if state is not None and state not in STATES:
         raise click.BadParameter(f"no order is {state!r}; states are {', '.join(STATES)}", param_hint="--state")
@@ -91,15 +91,12 @@ def list_(shell: Shell, email: str | None, since: int, state: str | None) -> Non
         async with shell.store(shell.settings("store")) as store:
             account = (await find_account(store, email)).account if email is not None else None
             rows: list[dict[str, Any]] = []
-            at_ms, after = since, ""
             emails: dict[str, str] = {}
-            while docs := await store.orders_page(account, at_ms, after, _PAGE):
-                for doc in docs:
-                    if state in (None, doc.state):
-                        if doc.account not in emails:
-                            emails[doc.account] = await _email(store, doc.account)
-                        rows.append(_line(from_doc(doc), emails[doc.account]))
-                at_ms, after = docs[-1].created_ms, docs[-1].id
+            async for doc in orders_of(store, account, since):
+                if state in (None, doc.state):
+                    if doc.account not in emails:
+                        emails[doc.account] = await _email(store, doc.account)
+                    rows.append(_line(from_doc(doc), emails[doc.account]))
             return rows
 
     rows = shell.run(work())

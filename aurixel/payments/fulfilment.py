@@ -23,7 +23,6 @@ from aurixel.values import Nanos
 log: Final = logging.getLogger("aurixel.payments")
 
 TRIES: Final = 1000
-_PAGE: Final = 500
 _REASONS: Final[Mapping[Cause, str]] = {
     "payment": "paid",
     "refund": "refunded",

@@ -6,17 +6,15 @@ Looking changes nothing. Applying takes in each event as if it had come by webho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from aurixel.payments.backends import BoundBackend
 from aurixel.payments.fulfilment import Fulfilment
 from aurixel.payments.machine import NotYet, OrderRefused, decide
-from aurixel.payments.orders import Order, from_doc
+from aurixel.payments.orders import Order
 from aurixel.plugin.billing import CreditEvent, Paid, Unpaid, Waiting
-
-_PAGE: Final = 500
+from aurixel.storage import orders_of
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +113,5 @@ def _as_if_done(order: Order) -> Order:
 async def _unknown(fulfilment: Fulfilment, backend: str, since_ms: int, events: Sequence[CreditEvent]) -> tuple[str, ...]:
     """Orders since then that have been paid by payments of which the processor says nothing."""
     paid = {event.payment for event in events if isinstance(event, Paid)}
-    unknown: list[str] = []
-    at_ms, after = since_ms, ""
-    while docs := await fulfilment.store.orders_page(None, at_ms, after, _PAGE):
-        for doc in docs:
-            order = from_doc(doc)
-            if order.backend == backend and order.payment is not None and order.payment not in paid:
-                unknown.append(order.id)
-        at_ms, after = docs[-1].created_ms, docs[-1].id
-    return tuple(unknown)
+    since = [doc async for doc in orders_of(fulfilment.store, None, since_ms) if doc.backend == backend]
+    return tuple(doc.id for doc in since if doc.payment is not None and doc.payment not in paid)

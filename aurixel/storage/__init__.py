@@ -285,8 +285,6 @@ class Store(Protocol):
     async def movement_close(self, account: str, n: int, took: Nanos) -> bool: ...
     async def movements_open(self, limit: int) -> list[Movement]: ...
     async def movements_page(self, account: str, after_n: int, limit: int) -> list[Movement]: ...
-    async def movements_took(self, account: str) -> Nanos:
-        """The sum of `took` over the account's movements."""
 
     # --- nodes (docs/ledger.md section 5, 6) -----------------------------------------------------------------------
 
@@ -424,6 +422,15 @@ async def usage_stream(store: Store, account: str, since_ms: int = 0, page: int 
     async for records in usage_pages(store, account, since_ms, size=page):
         for record in records:
             yield record
+
+
+async def orders_of(store: Store, account: str | None, since_ms: int, size: int = 500) -> AsyncIterator[OrderDoc]:
+    """Orders of an account (None: of all) from `since_ms` on, in the order they began."""
+    at_ms, after = since_ms, ""
+    while page := await store.orders_page(account, at_ms, after, size):
+        for doc in page:
+            yield doc
+        at_ms, after = page[-1].created_ms, page[-1].id
 
 
 async def accounts_of(store: Store, only: str | None = None, size: int = 1000) -> AsyncIterator[AccountDoc]:

@@ -363,9 +363,6 @@ class MongoStore:
         docs = await self._found("movements", {"account": account, "n": {"$gt": Int64(after_n)}}, ["n"], limit)
         return [_known(Movement, doc) for doc in docs]
 
-    async def movements_took(self, account: str) -> Nanos:
-        return await self._sum("movements", {"account": account}, "took")
-
     # --- nodes ------------------------------------------------------------------------------------------------------
 
     async def node_start(self, inc: str, name: str) -> bool:

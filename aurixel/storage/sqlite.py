@@ -307,9 +307,6 @@ class SqliteStore:
         sql = f"SELECT {_MOVEMENT} FROM movements WHERE account = ? AND n > ? ORDER BY n LIMIT ?"
         return [_struct(Movement, row) for row in await self._rows(sql, account, after_n, limit)]
 
-    async def movements_took(self, account: str) -> Nanos:
-        return await self._number("SELECT sum(took) FROM movements WHERE account = ?", account)
-
     # --- nodes ------------------------------------------------------------------------------------------------------
 
     async def node_start(self, inc: str, name: str) -> bool:

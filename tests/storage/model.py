@@ -248,9 +248,6 @@ class MemoryStore:
         keys = sorted(key for key in self.movements if key[0] == account and key[1] > after_n)
         return [self.movements[key] for key in keys][:limit]
 
-    async def movements_took(self, account: str) -> int:
-        return sum(m.took or 0 for m in self.movements.values() if m.account == account)
-
     # --- nodes ------------------------------------------------------------------------------------------------------
 
     async def node_start(self, inc: str, name: str) -> bool:

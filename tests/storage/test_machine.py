@@ -24,7 +24,7 @@ from aurixel.storage import AccountDoc, Lease, Movement, NodeDoc, Post, RollupAd
 from tests.storage.conftest import MongoPlace, SqlitePlace
 from tests.storage.faults import Fault, flaky
 from tests.storage.model import MemoryStore
-from tests.storage.samples import movement, record, rollup
+from tests.storage.samples import movement, record, rollup, took
 
 T = TypeVar("T")
 Frame = tuple[list[UsageRecord], list[RollupAdd], int, int]  # records, rollups, cost, s
@@ -312,7 +312,7 @@ class StoreMachine(RuleBasedStateMachine):
                 [node and replace(node, since_ms=0) for node in nodes],
                 [m for m in open_ones if m.account == self.account],
                 await store.movements_page(self.account, 0, 1000),
-                await store.movements_took(self.account),
+                await took(store, self.account),
                 await store.usage_page(self.account, 0, "", 1000),
                 [await store.usage_cost(self.account, inc, after) for inc in (None, *self.incs) for after in (-1, 2)],
                 [await store.usage_lowest(self.account, inc, 1) for inc in self.incs],
