@@ -113,5 +113,9 @@ def _as_if_done(order: Order) -> Order:
 async def _unknown(fulfilment: Fulfilment, backend: str, since_ms: int, events: Sequence[CreditEvent]) -> tuple[str, ...]:
     """Orders since then that have been paid by payments of which the processor says nothing."""
     paid = {event.payment for event in events if isinstance(event, Paid)}
-    since = [doc async for doc in orders_of(fulfilment.store, None, since_ms) if doc.backend == backend]
-    return tuple(doc.id for doc in since if doc.payment is not None and doc.payment not in paid)
+    unknown = [
+        doc.id
+        async for doc in orders_of(fulfilment.store, None, since_ms)
+        if doc.backend == backend and doc.payment is not None and doc.payment not in paid
+    ]
+    return tuple(unknown)
