@@ -14,10 +14,11 @@ from aurixel.catalog.price_files import prices_and_costs
 from aurixel.catalog.reader import Reader
 from aurixel.catalog.snapshot import OPERATIONS, Route, StoredCatalogue, StoredModel
 from aurixel.errors import ConfigError, ConfigFaults
+from aurixel.plugin import MODEL_TRAITS
 from aurixel.tomlfile import TomlFile, nearest, read_toml
 
 _MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-_MODEL_KEYS: Final = ("operations", "context", "max_output", "routes", "image_patch", "image_multiplier", "image_cap")
+_MODEL_KEYS: Final = ("operations", "context", "max_output", "routes", "image_patch", "image_multiplier", "image_cap", "traits")
 
 
 def read_files(models: Path, prices: Path) -> StoredCatalogue:
@@ -91,7 +92,7 @@ def _model(reader: Reader) -> StoredModel | None:
         reader.fault("'image_multiplier' must be a number above 0, at most 100", key="image_multiplier")
         multiplier = None
     patch, cap = reader.integer("image_patch", required=False), reader.integer("image_cap", required=False)
-    routes = _routes(reader)
+    traits, routes = _traits(reader), _routes(reader)
     if len(reader.faults) > before or context is None or max_output is None:
         return None
     return StoredModel(
@@ -102,7 +103,19 @@ def _model(reader: Reader) -> StoredModel | None:
         image_patch=patch,
         image_multiplier=None if multiplier is None else float(multiplier),
         image_cap=cap,
+        traits=traits,
     )
+
+
+def _traits(reader: Reader) -> list[str]:
+    traits = reader.table.get("traits", [])
+    if not isinstance(traits, list):
+        reader.fault("'traits' must be a list", 'write traits = ["reasoning"], say', key="traits")
+        return []
+    for trait in traits:
+        if trait not in MODEL_TRAITS:
+            reader.fault(f"unknown trait {trait!r}", nearest(str(trait), MODEL_TRAITS), key="traits")
+    return sorted({str(trait) for trait in traits})
 
 
 def _routes(reader: Reader) -> list[Route]:

@@ -54,6 +54,7 @@ class StoredModel(msgspec.Struct, kw_only=True, omit_defaults=True):
     image_patch: int | None = None
     image_multiplier: float | None = None
     image_cap: int | None = None
+    traits: list[str] = []
     created_ms: int = 0
 
 
@@ -168,7 +169,7 @@ def _model(id: str, model: StoredModel) -> Model:
     return Model(
         id=id,
         operations=frozenset(model.operations),
-        rules=ModelRules(context=model.context, max_output=model.max_output, **given),
+        rules=ModelRules(context=model.context, max_output=model.max_output, traits=frozenset(model.traits), **given),
         routes=tuple(model.routes),
         created_ms=model.created_ms,
     )

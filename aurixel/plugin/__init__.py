@@ -40,6 +40,7 @@ from aurixel.plugin.billing import (
 from aurixel.plugin.classify import classify_status
 from aurixel.plugin.commands import BillingDesk, CommandHost, Credited
 from aurixel.plugin.contracts import (
+    MODEL_TRAITS,
     Allow,
     Attempt,
     Body,
@@ -83,6 +84,7 @@ from aurixel.plugin.wire import (
 from aurixel.values import Nanos, Outcome, Principal, RequestFacts, Secret, Usage, format_usd
 
 __all__ = [
+    "MODEL_TRAITS",
     "PROJECT",
     "Allow",
     "Attempt",

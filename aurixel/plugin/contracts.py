@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
@@ -80,14 +81,31 @@ class InputBound(msgspec.Struct, frozen=True):
     open_ended: bool = False
 
 
+# What a model can do that translation must know; the operator says so, and no name of a model ever does.
+MODEL_TRAITS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "adaptive_thinking": "thinks as much as an effort says (Messages: thinking.type adaptive, output_config.effort)",
+        "budget_thinking": "thinks up to a budget of tokens (Messages: thinking.budget_tokens)",
+        "no_prefill": "refuses a conversation that ends with the assistant's own words",
+        "no_sampling": "refuses temperature, top_p and top_k",
+        "reasoning": "takes an effort (chat: reasoning_effort; Responses: reasoning.effort)",
+        "reasoning_content": "wants its earlier thinking back as reasoning_content",
+        "structured_outputs": "answers by a JSON schema (Messages: output_config.format)",
+        "system_turns": "takes system messages in the middle of a conversation",
+    }
+)
+
+
 class ModelRules(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a model that size its holds: the largest output in tokens, the context, and how images count."""
+    """Facts of a model: what sizes its holds (the largest output in tokens, the context, how images count), and `traits`,
+    which are names of `MODEL_TRAITS`."""
 
     context: int
     max_output: int
     image_patch: int = 28
     image_multiplier: float = 1.2
     image_cap: int = 16_384
+    traits: frozenset[str] = frozenset()
 
 
 class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,10 +176,20 @@ class StreamReader(Protocol):
     `started` whether any event that carries output or role has passed (false while only keep-alives and start events did).
     """
 
-    done: bool
-    started: bool
-    usage: Usage | None
-    output_bytes: int
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def started(self) -> bool: ...
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def output_bytes(self) -> int: ...
+
+    @property
+    def pending_out(self) -> bytes: ...
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to hand on now: whole events only, the usage event taken out if the client did not ask for it.
@@ -169,8 +197,6 @@ class StreamReader(Protocol):
         Raises `ProviderError`: "upstream_error_event" when the upstream sent the family's error event (which is not
         handed on; bytes of whole events before it are in `pending_out`), "upstream_invalid" for nonsense.
         """
-
-    pending_out: bytes
 
     def close(self) -> bytes:
         """The upstream ended cleanly: the last bytes to hand on. `ProviderError("upstream_died")` if it ended too early."""
@@ -357,6 +383,7 @@ class WatchesEnd(Protocol):
 
 
 __all__ = [
+    "MODEL_TRAITS",
     "NO_COUNTS",
     "Allow",
     "Attempt",

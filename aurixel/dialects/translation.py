@@ -1,0 +1,298 @@
+"""Takes one chat request from the client's dialect to the upstream's, and its answer back, through the canonical form.
+
+The upstream's own reader meters what comes, exactly as without translation; what the client gets is made from what that
+reader let pass. It does no I/O and decides nothing about money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+
+from aurixel.errors import ProviderError
+from aurixel.plugin.canonical import (
+    ChatCodec,
+    Event,
+    Losses,
+    PartEnded,
+    Reply,
+    Stop,
+    Stopped,
+    Text,
+    TextDelta,
+    ToolBegan,
+    ToolCall,
+    ToolDelta,
+    ToolEnded,
+    Written,
+)
+from aurixel.plugin.contracts import Dialect, ModelRules, ParsedRequest, StreamReader
+from aurixel.values import Usage
+
+
+class Crossing(Protocol):
+    """How a request and its answer pass between a client and one upstream. `request` is what the upstream is sent, in
+    `dialect`; `losses` is None where nothing is translated."""
+
+    dialect: Dialect
+    request: ParsedRequest
+    losses: Losses | None
+
+    def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
+        """A whole reply: what it used, and what the client is sent. Errors as `ReplyReader.read`."""
+
+    def stream_reader(self, input_tokens: int) -> StreamReader:
+        """For a streamed reply; `input_tokens` is the estimate for upstreams that report nothing."""
+
+
+class Straight:
+    """The upstream speaks the client's dialect: bytes pass as they are."""
+
+    losses: Losses | None = None
+
+    def __init__(self, dialect: Dialect, request: ParsedRequest) -> None:
+        self.dialect, self.request = dialect, request
+
+    def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
+        """See `Crossing`."""
+        return self.dialect.reply_reader(self.request, input_tokens).read(body), body
+
+    def stream_reader(self, input_tokens: int) -> StreamReader:
+        """See `Crossing`."""
+        del input_tokens
+        return self.dialect.stream_reader(self.request)
+
+
+def translates(client: Dialect, upstream: Dialect) -> bool:
+    """Whether there is a way between the two."""
+    return client.operation == upstream.operation and isinstance(client, ChatCodec) and isinstance(upstream, ChatCodec)
+
+
+class Translation:
+    """One request and its answer. `ClientError` at once where something must not be lost and cannot be carried."""
+
+    def __init__(self, client: Dialect, upstream: Dialect, request: ParsedRequest, rules: ModelRules) -> None:
+        reader, self._writer = cast(ChatCodec, client), cast(ChatCodec, upstream)
+        self._client, self._asked = reader, request
+        self.dialect = upstream
+        self.losses: Losses | None = Losses(reader.words)
+        self._written = self._writer.write(reader.read(request, self.losses), rules, self.losses)
+        self.request = upstream.parse_request(self._written.body, {})
+
+    def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
+        """See `Crossing`."""
+        usage = self.dialect.reply_reader(self.request, input_tokens).read(body)
+        reply = restored(self._writer.read_reply(body), self._written)
+        return usage, self._client.write_reply(msgspec.structs.replace(reply, usage=usage), self._asked)
+
+    def stream_reader(self, input_tokens: int) -> StreamReader:
+        """See `Crossing`."""
+        return TranslatedStream(
+            self.dialect.stream_reader(self.request), self._writer, self._client, self._asked, self._written, input_tokens
+        )
+
+
+class TranslatedStream:
+    """A `StreamReader` whose numbers are the upstream's and whose bytes are the client's."""
+
+    def __init__(
+        self,
+        inner: StreamReader,
+        upstream: ChatCodec,
+        client: ChatCodec,
+        asked: ParsedRequest,
+        written: Written,
+        input_tokens: int,
+    ) -> None:
+        self._inner, self._input_tokens = inner, input_tokens
+        self._decoder, self._encoder = upstream.stream_decoder(), client.stream_encoder(asked)
+        special = written.names or written.wrapped or written.answer_tool
+        self._restorer = _Restorer(written) if special else None
+        self._stopped = False
+        self.pending_out = b""
+
+    @property
+    def done(self) -> bool:
+        """See `StreamReader`."""
+        return self._inner.done
+
+    @property
+    def started(self) -> bool:
+        """See `StreamReader`."""
+        return self._inner.started
+
+    @property
+    def usage(self) -> Usage | None:
+        """See `StreamReader`."""
+        return self._inner.usage
+
+    @property
+    def output_bytes(self) -> int:
+        """See `StreamReader`."""
+        return self._inner.output_bytes
+
+    def feed(self, chunk: bytes) -> bytes:
+        """See `StreamReader`."""
+        try:
+            events = self._inner.feed(chunk)
+        except ProviderError:
+            self.pending_out = self._translated(self._inner.pending_out)
+            raise
+        out = self._translated(events)
+        return out + self._end() if self._inner.done else out
+
+    def close(self) -> bytes:
+        """See `StreamReader`."""
+        try:
+            events = self._inner.close()
+        except ProviderError:
+            self.pending_out = self._translated(self._inner.pending_out)
+            raise
+        return self._translated(events) + self._end()
+
+    def estimate(self, input_tokens: int) -> Usage:
+        """See `StreamReader`."""
+        return self._inner.estimate(input_tokens)
+
+    def delivered(self, input_tokens: int, output_bytes: int) -> Usage:
+        """See `StreamReader`."""
+        return self._inner.delivered(input_tokens, output_bytes)
+
+    def _translated(self, events: bytes) -> bytes:
+        if not events:
+            return b""
+        found: Iterable[Event] = self._decoder.feed(events)
+        if self._restorer is not None:
+            found = self._restorer.feed(found)
+        found = list(found)
+        if not self._stopped and any(type(event) is Stopped for event in found):
+            self._stopped = True
+        return self._encoder.feed(found)
+
+    def _end(self) -> bytes:
+        if not self._stopped:
+            raise ProviderError("upstream_died", "The upstream's answer ended without saying why.")
+        return self._encoder.end(self._inner.estimate(self._input_tokens))
+
+
+# --- what the upstream's dialect made of the client's tools ------------------------------------------------------------
+
+
+def restored(reply: Reply, written: Written) -> Reply:
+    """The reply with the client's own names for its tools, free text unwrapped, and a structured answer as text."""
+    if not (written.names or written.wrapped or written.answer_tool):
+        return reply
+    parts: list[Any] = []
+    calls = 0
+    for part in reply.parts:
+        if not isinstance(part, ToolCall):
+            parts.append(part)
+        elif part.name == written.answer_tool:
+            parts.append(Text(text=part.arguments or "{}"))
+        else:
+            calls += 1
+            wrapped = part.name in written.wrapped
+            arguments = unwrapped(part.arguments) if wrapped else part.arguments
+            name = written.names.get(part.name, part.name)
+            parts.append(msgspec.structs.replace(part, name=name, arguments=arguments, custom=wrapped or part.custom))
+    return msgspec.structs.replace(reply, parts=tuple(parts), stop=_stop(reply.stop, calls))
+
+
+class _Restorer:
+    """The same for a stream."""
+
+    def __init__(self, written: Written) -> None:
+        self._written = written
+        self._answer: int | None = None
+        self._wrapped: dict[int, list[str]] = {}
+        self._shift = 0
+        self._calls = 0
+
+    def feed(self, events: Iterable[Event]) -> list[Event]:
+        out: list[Event] = []
+        for event in events:
+            if isinstance(event, ToolBegan):
+                self._began(event, out)
+            elif isinstance(event, ToolDelta):
+                self._delta(event, out)
+            elif isinstance(event, ToolEnded):
+                self._ended(event.index, out)
+            elif isinstance(event, Stopped):
+                for index in tuple(self._wrapped):
+                    self._ended(index, out)
+                out.append(msgspec.structs.replace(event, stop=_stop(event.stop, self._calls)))
+            else:
+                out.append(event)
+        return out
+
+    def _began(self, event: ToolBegan, out: list[Event]) -> None:
+        written = self._written
+        if event.name == written.answer_tool:
+            self._answer, self._shift = event.index, 1
+            return
+        self._calls += 1
+        if wrapped := event.name in written.wrapped:
+            self._wrapped[event.index] = []
+        name = written.names.get(event.name, event.name)
+        out.append(ToolBegan(index=self._place(event.index), id=event.id, name=name, custom=wrapped or event.custom))
+
+    def _delta(self, event: ToolDelta, out: list[Event]) -> None:
+        if event.index == self._answer:
+            out.append(TextDelta(text=event.arguments))
+        elif (pieces := self._wrapped.get(event.index)) is not None:
+            pieces.append(event.arguments)
+        else:
+            out.append(ToolDelta(index=self._place(event.index), arguments=event.arguments))
+
+    def _ended(self, index: int, out: list[Event]) -> None:
+        if index == self._answer:
+            out.append(PartEnded())
+            return
+        place = self._place(index)
+        if (pieces := self._wrapped.pop(index, None)) is not None:
+            out.append(ToolDelta(index=place, arguments=unwrapped("".join(pieces))))
+        out.append(ToolEnded(index=place))
+
+    def _place(self, index: int) -> int:
+        """The call's number among those the client sees: the answer's own call, if it came before, is none."""
+        return index - self._shift if self._answer is not None and index > self._answer else index
+
+
+def _stop(stop: Stop, calls: int) -> Stop:
+    return "end" if stop == "tool_use" and not calls else stop
+
+
+class _Wrapped(msgspec.Struct):
+    input: str
+
+
+_WRAPPED: Final = msgspec.json.Decoder(_Wrapped)
+
+
+def unwrapped(arguments: str) -> str:
+    """The free text inside the JSON object that stood for it; what is no such object is the text itself."""
+    try:
+        return _WRAPPED.decode(arguments).input
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
+
+
+def told(body: bytes) -> str | None:
+    """The message in an upstream's error reply, of either family; None where it has none."""
+    try:
+        return _TOLD.decode(body).error.message
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+class _Message(msgspec.Struct):
+    message: str
+
+
+class _Error(msgspec.Struct):
+    error: _Message
+
+
+_TOLD: Final = msgspec.json.Decoder(_Error)
