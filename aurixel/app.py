@@ -24,6 +24,7 @@ from aurixel.catalog import Catalogue, read_files
 from aurixel.clock import Clock, SystemClock
 from aurixel.config import Settings, listening
 from aurixel.dialects import family_of
+from aurixel.dialects.translation import pairs
 from aurixel.edge import Edge, Heads, Itself, Limits, Ops, Proxies, Routes, pages
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, JournalUnusable, StoreUnavailable
 from aurixel.gateway.auth import Auth
@@ -184,7 +185,13 @@ class App:
         defer(observers.stop, _LAST_WORDS)
         upstream = Upstream(metrics=ConnectionMetrics(metrics))
         defer(upstream.close)
-        requests = RequestMetrics(metrics, dialects=registry.dialects, upstreams=upstreams, endings=MATRIX)
+        requests = RequestMetrics(
+            metrics,
+            dialects=registry.dialects,
+            upstreams=upstreams,
+            endings=MATRIX,
+            translations=pairs(registry.dialects.values()),
+        )
         drain_cap = settings.ledger.drain_cap if settings.ledger.client_gone == "drain" else None
         legs = Legs(upstream, requests, observers, clock, drain_cap)
         self.ledger = ledger = Ledger(
@@ -213,7 +220,7 @@ class App:
             policy=Policy(checks),
             ledger=ledger,
             matrix=matrix_in_force(settings.ledger.settlement),
-            routing=Routing(upstreams),
+            routing=Routing(upstreams, registry.dialects),
             legs=legs,
             metrics=requests,
             observers=observers,

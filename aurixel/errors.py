@@ -36,6 +36,7 @@ CLIENT_CODES: Final = MappingProxyType(
         "empty_body": 400,
         "unsupported_content_type": 400,
         "unsupported_dialect": 400,
+        "translation_lossy": 400,
         "unsupported_parameter": 400,
         "unpriced_feature": 400,
         "bad_framing": 400,

@@ -37,6 +37,7 @@ _CODES: Final = {
     "gateway": GATEWAY_CODES,
 }
 OTHER: Final = "other"
+_LOSSES: Final = ("dropped", "emulated", "changed")
 
 
 class _Settled(Protocol):
@@ -46,6 +47,10 @@ class _Settled(Protocol):
     def counts(self) -> Counts: ...
     @property
     def cost(self) -> Nanos: ...
+    @property
+    def via(self) -> str: ...
+    @property
+    def losses(self) -> Counts: ...
 
 
 class _Timing(Protocol):
@@ -90,9 +95,16 @@ class RequestMetrics(Scraped):
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, dialects: Iterable[str], upstreams: Iterable[str], endings: Iterable[str]
+        self,
+        registry: CollectorRegistry,
+        *,
+        dialects: Iterable[str],
+        upstreams: Iterable[str],
+        endings: Iterable[str],
+        translations: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`."""
+        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`.
+        `translations` are the pairs of dialects that there is a way between."""
         dialects, upstreams = tuple(dialects), tuple(upstreams)
         self._requests = dict.fromkeys(product(dialects, (*endings, "refused_early")), 0)
         self._seconds = {dialect: Sums(_SECONDS) for dialect in dialects}
@@ -101,6 +113,9 @@ class RequestMetrics(Scraped):
         self._usage = dict.fromkeys(USAGE_CLASSES, 0)
         self._attempts = dict.fromkeys(product(upstreams, ("ok", "cancelled", *PROVIDER_CODES, OTHER)), 0)
         self._upstream_seconds = {upstream: Sums(_SECONDS) for upstream in upstreams}
+        pairs = tuple(translations)
+        self._translated = dict.fromkeys(pairs, 0)
+        self._losses = {(*pair, kind): 0 for pair in pairs for kind in _LOSSES}
         self._charged: Nanos = 0
         self._estimated = self._unpriced = self._surprises = self._running = 0
         registry.register(self)
@@ -144,6 +159,10 @@ class RequestMetrics(Scraped):
         self._charged += settled.cost
         if not settled.measured:
             self._estimated += 1
+        if settled.via:
+            self._translated[dialect, settled.via] += 1
+            for kind, count in settled.losses.items():
+                self._losses[dialect, settled.via, kind] += count
 
     def collect(self) -> Iterable[Metric]:
         """Everything as it is now."""
@@ -157,6 +176,10 @@ class RequestMetrics(Scraped):
         text = "Tries at upstreams: ok, cancelled (the client left) or a provider code."
         yield _counter("aurixel_upstream_attempts", text, ("upstream", "result"), self._attempts)
         yield _histogram("aurixel_upstream_seconds", "One try at an upstream.", "upstream", self._upstream_seconds)
+        pair = ("dialect", "via")
+        yield _counter("aurixel_translated_requests", "Requests translated into an upstream's dialect.", pair, self._translated)
+        text = "Fields of translated requests that the upstream's dialect has no equal of, by what was done."
+        yield _counter("aurixel_translation_losses", text, (*pair, "kind"), self._losses)
         charged = self._charged / NANOS_PER_USD
         yield CounterMetricFamily("aurixel_charged_usd", "Charged to accounts, in US dollars.", charged)
         yield CounterMetricFamily("aurixel_estimated_requests", "Requests charged by an estimate.", self._estimated)

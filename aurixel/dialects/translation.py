@@ -7,6 +7,7 @@ reader let pass. It does no I/O and decides nothing about money.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import permutations
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -68,6 +69,11 @@ class Straight:
 def translates(client: Dialect, upstream: Dialect) -> bool:
     """Whether there is a way between the two."""
     return client.operation == upstream.operation and isinstance(client, ChatCodec) and isinstance(upstream, ChatCodec)
+
+
+def pairs(dialects: Iterable[Dialect]) -> list[tuple[str, str]]:
+    """The names of every client's and upstream's dialect that there is a way between."""
+    return [(client.name, upstream.name) for client, upstream in permutations(dialects, 2) if translates(client, upstream)]
 
 
 class Translation:

@@ -11,7 +11,9 @@ from typing import Final
 
 from aurixel.catalog import OUTPUT_SIDE
 from aurixel.clock import Clock
+from aurixel.dialects.translation import Crossing, Straight
 from aurixel.errors import ClientGone, ProviderError, RequestError
+from aurixel.gateway.crossing import loss_counts
 from aurixel.gateway.offers import Offer
 from aurixel.ledger import MODALITY_OF, Hold, Matrix, Modality, Rules, Settlement
 from aurixel.plugin.contracts import StreamReader
@@ -46,6 +48,7 @@ class Books:
         "answered",
         "committed",
         "consumed",
+        "crossing",
         "delivered",
         "left",
         "offer",
@@ -63,6 +66,7 @@ class Books:
         self._rules: Rules = matrix[self._modality]
         self.offer = offer
         self.upstream = ""
+        self.crossing: Crossing = Straight(offer.dialect, offer.request)
         self.reader: StreamReader | None = None
         self.whole: Usage | None = None
         self.committed = False
@@ -73,8 +77,10 @@ class Books:
         self.consumed: Usage | None = None
         self.settlement: Settlement | None = None
 
-    def turns(self) -> None:
-        """Another upstream is tried: what the last one said does not count, and this one has not seen the request."""
+    def turns(self, crossing: Crossing) -> None:
+        """Another upstream is tried, that way: what the last one said does not count, and this one has not seen the
+        request."""
+        self.crossing = crossing
         self.reader = self.whole = None
         self.underway = False
 
@@ -107,6 +113,8 @@ class Books:
             done_ms=self._clock.wall_ms(),
             counts=counts,
             cost=cost,
+            via=self.crossing.dialect.name if self.crossing.losses is not None else "",
+            losses=dict(loss_counts(self.crossing)),
         )
         await self._hold.settle(self.settlement)
         return cost

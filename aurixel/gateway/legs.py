@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from aurixel.clock import Clock
-from aurixel.errors import ClientGone, GatewayError, ProviderError, RequestError
+from aurixel.dialects.translation import Crossing
+from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
+from aurixel.gateway.crossing import cross
 from aurixel.gateway.leaving import Interruptible
 from aurixel.gateway.relay import Delivery, Refused
 from aurixel.gateway.routing import Leg
@@ -80,24 +82,41 @@ class Legs:
             delivery.exchange.on_gone(left)
             self._running.add(stop)
             try:
-                for leg in legs[:-1]:
-                    try:
-                        return await self._try(leg, delivery, output_limit, read_on)
-                    except Refused:
-                        raise
-                    except ProviderError:
-                        if books.committed or books.left or books.settlement is not None:
-                            raise
-                await self._try(legs[-1], delivery, output_limit, read_on)
+                await self._first_that_can(legs, delivery, output_limit, read_on)
             finally:
                 self._running.discard(stop)
                 delivery.exchange.on_gone(None)
 
-    async def _try(self, leg: Leg, delivery: Delivery, output_limit: int | None, read_on: Callable[[], bool]) -> None:
+    async def _first_that_can(
+        self, legs: tuple[Leg, ...], delivery: Delivery, output_limit: int | None, read_on: Callable[[], bool]
+    ) -> None:
+        """The last leg's failure, or where none was asked the first reason why not, is raised."""
+        books = delivery.books
+        failure: RequestError | None = None
+        for leg in legs:
+            try:
+                crossing = cross(books.offer, leg.dialect)
+            except ClientError as error:
+                failure = failure or error
+                continue
+            try:
+                return await self._try(leg, crossing, delivery, output_limit, read_on)
+            except Refused:
+                raise
+            except ProviderError as error:
+                if books.committed or books.left or books.settlement is not None:
+                    raise
+                failure = error
+        assert failure is not None  # a plan has a leg
+        raise failure
+
+    async def _try(
+        self, leg: Leg, crossing: Crossing, delivery: Delivery, output_limit: int | None, read_on: Callable[[], bool]
+    ) -> None:
         block, books, began, status, code = leg.upstream, delivery.books, self._clock.boot(), 0, "cancelled"
-        books.turns()
+        books.turns(crossing)
         try:
-            outgoing = self._prepare(leg, delivery, output_limit)
+            outgoing = self._prepare(leg, crossing, delivery, output_limit)
             books.upstream = block.name
             async with block.open(outgoing, self._upstream, books.asked) as reply:
                 status = reply.status
@@ -135,17 +154,19 @@ class Legs:
             self._complained[upstream] = now
             _log.warning("upstream %s refuses our key or its quota (upstream_credentials, status %d)", upstream, status)
 
-    def _prepare(self, leg: Leg, delivery: Delivery, output_limit: int | None) -> Outgoing:
+    def _prepare(self, leg: Leg, crossing: Crossing, delivery: Delivery, output_limit: int | None) -> Outgoing:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
         changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field)
-        body = offer.dialect.patch_request(offer.request, changes)
+        body = leg.dialect.patch_request(crossing.request, changes)
+        straight = crossing.losses is None
         attempt = Attempt(
-            operation=offer.dialect.operation,
-            dialect=offer.dialect.name,
+            operation=leg.dialect.operation,
+            dialect=leg.dialect.name,
             model=leg.model,
-            stream=offer.request.stream,
-            query=offer.head.query,
-            headers=outbound_headers(offer.head.headers),
+            stream=crossing.request.stream,
+            # What a client says in its own dialect's query and headers means nothing in another.
+            query=offer.head.query if straight else "",
+            headers=outbound_headers(offer.head.headers) if straight else (),
         )
         return leg.upstream.prepare(attempt, body)
 

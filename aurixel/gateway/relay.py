@@ -14,12 +14,14 @@ from typing import Final
 import msgspec
 
 from aurixel.dialects.depth import too_deep
+from aurixel.dialects.translation import Crossing, told
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.books import Books
+from aurixel.gateway.crossing import report
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.routing import UpstreamBlock
 from aurixel.gateway.timing import Timing
-from aurixel.plugin.contracts import StreamReader, UpstreamReply
+from aurixel.plugin.contracts import Classified, StreamReader, UpstreamReply
 from aurixel.registry import bounded
 from aurixel.values import Nanos, format_usd
 
@@ -58,30 +60,29 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         """
         self.timing.mark("upstream")
         if not 200 <= reply.status < 300:
-            raise await _refusal(reply, upstream)
+            raise await _refusal(reply, upstream, self.books.crossing)
         if self.books.offer.request.stream:
             await self._stream(reply, read_on)
         else:
             await self._whole(reply)
 
     async def _whole(self, reply: UpstreamReply) -> None:
-        offer, exchange = self.books.offer, self.exchange
+        offer, exchange, crossing = self.books.offer, self.exchange, self.books.crossing
         _expect(reply.headers, "application/json")
-        body = await reply.read(self.reply_limit)
-        self.books.whole = offer.dialect.reply_reader(offer.request, offer.input_tokens).read(body)
+        self.books.whole, body = crossing.read(await reply.read(self.reply_limit), offer.input_tokens)
         if exchange.gone:
             raise ClientGone
         cost = await self.books.close("ok", reply.status)
         kind = ("content-type", "application/json")
         length = ("content-length", str(len(body)))
-        exchange.start(reply.status, (kind, length, *self.headers, *reply_headers(self.timing, cost)))
+        exchange.start(reply.status, (kind, length, *self._headers(cost)))
         await exchange.write(body)
         self._finish()
 
     async def _stream(self, reply: UpstreamReply, read_on: Callable[[], bool]) -> None:
         _expect(reply.headers, "text/event-stream")
-        offer, exchange, books = self.books.offer, self.exchange, self.books
-        books.reader = reader = offer.dialect.stream_reader(offer.request)
+        exchange, books = self.exchange, self.books
+        books.reader = reader = books.crossing.stream_reader(books.offer.input_tokens)
         chunks = reply.chunks()
         try:
             async for chunk in chunks:
@@ -132,7 +133,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         self.timing.mark("first_byte")
         kind = ("content-type", "text/event-stream; charset=utf-8")
         fresh = ("cache-control", "no-cache")
-        self.exchange.start(200, (kind, fresh, *self.headers, *reply_headers(self.timing, None)))
+        self.exchange.start(200, (kind, fresh, *self._headers(None)))
+
+    def _headers(self, cost: Nanos | None) -> tuple[tuple[str, str], ...]:
+        books = self.books
+        return (*self.headers, *report(books.offer.dialect, books.crossing), *reply_headers(self.timing, cost))
 
 
 async def _read_to_its_end(chunks: AsyncIterator[bytes], reader: StreamReader) -> None:
@@ -166,7 +171,7 @@ def _expect(headers: Mapping[str, str], kind: str) -> None:
         raise ProviderError("upstream_invalid", "The upstream answered with an unexpected content type.")
 
 
-async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock) -> RequestError:
+async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock, crossing: Crossing) -> RequestError:
     try:
         text = await reply.read(ERROR_TEXT)
     except ProviderError as error:
@@ -176,8 +181,18 @@ async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock) -> RequestErro
     classified = upstream.classify(reply.status, reply.headers, text)
     if classified.action == "failover":
         return classified.error
+    if crossing.losses is not None:
+        return _translated(classified, reply.status, text)
     relayed = classified.action == "relay" and _is_json_object(text)
     return Refused(classified.error, reply.status if relayed else classified.error.status, text if relayed else None)
+
+
+def _translated(classified: Classified, status: int, text: bytes) -> Refused:
+    """The upstream's own words in the client's shape, where they are meant for the client."""
+    error = classified.error
+    if classified.action == "relay" and (message := told(text)) is not None:
+        error = ProviderError(error.code, message, status=status, retry_after=error.retry_after)
+    return Refused(error, error.status, None)
 
 
 def _is_json_object(text: bytes) -> bool:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from aurixel.catalog import Model
+from aurixel.dialects.translation import translates
 from aurixel.errors import ClientError, ProviderError
 from aurixel.gateway.itself import Guarded
 from aurixel.plugin.contracts import Attempt, Body, Classified, Dialect, OpensItself, Outgoing, Provider, UpstreamReply
@@ -55,25 +56,27 @@ def _plugin_bug() -> ProviderError:
 
 
 class Leg(msgspec.Struct, frozen=True):
-    """One upstream that may answer, and its own name for the model."""
+    """One upstream that may answer, its own name for the model, and the dialect it is spoken to in."""
 
     upstream: UpstreamBlock
     model: str
+    dialect: Dialect
 
 
 class Routing:
-    """The upstreams, by name."""
+    """The upstreams, by name, and the dialects they may speak."""
 
-    def __init__(self, upstreams: Mapping[str, UpstreamBlock]) -> None:
-        self._upstreams = upstreams
+    def __init__(self, upstreams: Mapping[str, UpstreamBlock], dialects: Mapping[str, Dialect]) -> None:
+        self._upstreams, self._dialects = upstreams, dialects
 
     def plan(self, model: Model, dialect: Dialect) -> tuple[Leg, ...]:
-        """The legs that speak `dialect`, in order; at least one. `ClientError("unsupported_dialect")` for none."""
+        """The legs that speak `dialect`, or another that it is translated into, in the operator's order; at least one.
+        `ClientError("unsupported_dialect")` for none."""
         legs = tuple(
-            Leg(block, route.model)
+            Leg(block, route.model, spoken)
             for route in model.routes
             if (block := self._upstreams.get(route.upstream)) is not None
-            and dialect.name in block.provider.dialects.get(dialect.operation, ())
+            and (spoken := self._spoken(block.provider, dialect)) is not None
         )
         if not legs:
             raise ClientError(
@@ -82,3 +85,14 @@ class Routing:
                 param="model",
             )
         return legs
+
+    def _spoken(self, provider: Provider, dialect: Dialect) -> Dialect | None:
+        """The client's own dialect if the upstream knows it, else the first that there is a way to."""
+        spoken = provider.dialects.get(dialect.operation, ())
+        if dialect.name in spoken:
+            return dialect
+        for name in spoken:
+            other = self._dialects.get(name)
+            if other is not None and translates(dialect, other):
+                return other
+        return None

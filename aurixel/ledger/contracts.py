@@ -74,7 +74,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, for
     """How a request ended: a cell of the settlement matrix, what was counted, and what it costs.
 
     `upstream` is the configured name of the upstream ("" if none was called), `status` what the client was answered.
-    The journal keeps it by position: a new field goes last, with a default.
+    `via` is the upstream's dialect where the request was translated ("" where it was not), `losses` how many of its fields
+    were dropped, emulated and changed on the way. The journal keeps it by position: a new field goes last, with a default.
     """
 
     cell: str
@@ -84,6 +85,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, for
     done_ms: int
     counts: dict[str, int]
     cost: Nanos
+    via: str = ""
+    losses: dict[str, int] = {}
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -158,6 +158,8 @@ def _record(record: UsageRecord) -> Row:
         record.price_version,
         record.inc,
         record.s,
+        record.via,
+        record.losses,
     )
 
 
@@ -184,7 +186,7 @@ TABLES: Final[Mapping[str, Table]] = MappingProxyType(
         "usage": Table(
             columns=(
                 *("account", "request_id", "at", "done", "key", "model", "upstream", "operation", "dialect", "stream"),
-                *("status", "ending", "measured", "counts", "cost", "price_version", "node", "frame"),
+                *("status", "ending", "measured", "counts", "cost", "price_version", "node", "frame", "via", "losses"),
             ),
             rows=_usage,
         ),

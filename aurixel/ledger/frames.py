@@ -57,6 +57,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
                 counts=settlement.counts,
                 cost=settlement.cost,
                 price_version=intent.price_version,
+                via=settlement.via,
+                losses=settlement.losses,
             )
 
     def rollups(self, inc: str) -> Iterator[RollupAdd]:

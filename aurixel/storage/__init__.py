@@ -77,7 +77,8 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request's usage metadata: never content. `cell` names the ending in the settlement matrix, `measured` is False
-    where the usage was estimated; `cost` in nano-dollars follows from `counts` and the prices of `price_version`."""
+    where the usage was estimated; `cost` in nano-dollars follows from `counts` and the prices of `price_version`. `via` is
+    the upstream's dialect where the request was translated, `losses` how many fields were dropped, emulated and changed."""
 
     request_id: str
     account: str
@@ -98,6 +99,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counts: dict[str, int]
     cost: Nanos
     price_version: int
+    via: str = ""
+    losses: dict[str, int] = {}
 
 
 class RollupAdd(msgspec.Struct, frozen=True, kw_only=True):

@@ -598,12 +598,13 @@ def _struct(shape: type[_S], row: _Row) -> _S:
 
 def _usage_row(record: UsageRecord) -> _Row:
     row = msgspec.structs.astuple(record)
-    return (*row[:_COUNTS], _encode(record.counts).decode(), *row[_COUNTS + 1 :])
+    losses = _encode(record.losses).decode() if record.losses else "{}"
+    return (*row[:_COUNTS], _encode(record.counts).decode(), *row[_COUNTS + 1 : -1], losses)
 
 
 def _usage(row: _Row) -> UsageRecord:
     values = dict(zip(UsageRecord.__struct_fields__, row, strict=True))
-    values["counts"] = msgspec.json.decode(values["counts"])
+    values["counts"], values["losses"] = msgspec.json.decode(values["counts"]), msgspec.json.decode(values["losses"])
     values["stream"], values["measured"] = bool(values["stream"]), bool(values["measured"])
     return UsageRecord(**values)
 
