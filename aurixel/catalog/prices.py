@@ -38,6 +38,15 @@ OUTPUT_SIDE: Final = ("output", "reasoning", "output_audio", "output_image")
 QUALIFIED: Final = frozenset({"images", "tool_calls"})
 
 
+# What a model of such an operation may be priced by instead of tokens. Where a price has any of it, tokens are not charged;
+# where it has none, such units are not.
+UNITS: Final[Mapping[str, str]] = MappingProxyType(
+    {"images": "images", "speech": "characters", "transcription": "audio_seconds", "moderation": "requests"}
+)
+# What is charged beside either.
+_BESIDE: Final = ("requests", "tool_calls")
+
+
 class Unpriced(AurixelError):
     """Usage was reported in classes that have no price: `classes` names them, `priced` is the charge for the others."""
 
@@ -91,6 +100,24 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
         if unpriced:
             raise Unpriced(frozenset(unpriced), nanos)
         return nanos
+
+    def by_units(self, operation: str) -> bool:
+        """Whether a model of this operation is priced by its units (images, characters, seconds) and not by tokens."""
+        unit = UNITS.get(operation)
+        return unit is not None and any(name.partition(".")[0] == unit for name in self.rates)
+
+    def charged(self, operation: str, usage: Counts) -> Counts:
+        """Of what was used, the classes that this model is priced by."""
+        unit = UNITS.get(operation)
+        if unit is None:
+            return usage
+        by_units = self.by_units(operation)
+        kept = {}
+        for name, count in usage.items():
+            base = name.partition(".")[0]
+            if base in _BESIDE or (base == unit) == by_units:
+                kept[name] = count
+        return kept
 
     def settle(self, usage: Counts) -> tuple[dict[str, int], Nanos, bool]:
         """The counts a request that used this is recorded with, its charge, and whether something in it had no price.

@@ -147,7 +147,7 @@ class TranslatedStream:
             self.pending_out = self._translated(self._inner.pending_out)
             raise
         out = self._translated(events)
-        return out + self._end() if self._inner.done else out
+        return self._ended(out) if self._inner.done else out
 
     def close(self) -> bytes:
         """See `StreamReader`."""
@@ -156,7 +156,7 @@ class TranslatedStream:
         except ProviderError:
             self.pending_out = self._translated(self._inner.pending_out)
             raise
-        return self._translated(events) + self._end()
+        return self._ended(self._translated(events))
 
     def estimate(self, input_tokens: int) -> Usage:
         """See `StreamReader`."""
@@ -177,10 +177,11 @@ class TranslatedStream:
             self._stopped = True
         return self._encoder.feed(found)
 
-    def _end(self) -> bytes:
+    def _ended(self, out: bytes) -> bytes:
         if not self._stopped:
+            self.pending_out = out
             raise ProviderError("upstream_died", "The upstream's answer ended without saying why.")
-        return self._encoder.end(self._inner.estimate(self._input_tokens))
+        return out + self._encoder.end(self._inner.estimate(self._input_tokens))
 
 
 # --- what the upstream's dialect made of the client's tools ------------------------------------------------------------

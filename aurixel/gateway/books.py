@@ -36,7 +36,8 @@ class Books:
     `upstream` is who was tried last ("" for nobody yet), `reader` the stream being relayed, `whole` what a whole reply
     reported; `committed` whether the client has had a byte, `answered` whether it has had its whole answer, `delivered` how
     many bytes of the stream's output it has had (handed to its connection, whatever that did with them), `left` whether it
-    has left and its upstream is read on without it. `underway`: the upstream tried last may have seen the request.
+    has left and its upstream is read on without it. `events`: the client is being sent an event stream. `underway`: the
+    upstream tried last may have seen the request. `crossing`: how the request went there.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Books:
         "consumed",
         "crossing",
         "delivered",
+        "events",
         "left",
         "offer",
         "reader",
@@ -69,7 +71,7 @@ class Books:
         self.crossing: Crossing = Straight(offer.dialect, offer.request)
         self.reader: StreamReader | None = None
         self.whole: Usage | None = None
-        self.committed = False
+        self.committed = self.events = False
         self.answered = False
         self.delivered = 0
         self.left = False
@@ -127,7 +129,8 @@ class Books:
         return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
 
     def _priced(self, usage: Usage) -> tuple[dict[str, int], Nanos]:
-        counts, cost, surprised = self.offer.price.settle(usage.counts)
+        price = self.offer.price
+        counts, cost, surprised = price.settle(price.charged(self.offer.dialect.operation, usage.counts))
         if surprised:
             self._surprised()
         return counts, cost

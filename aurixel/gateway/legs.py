@@ -156,7 +156,8 @@ class Legs:
 
     def _prepare(self, leg: Leg, crossing: Crossing, delivery: Delivery, output_limit: int | None) -> Outgoing:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
-        changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field)
+        by_tokens = not offer.price.by_units(offer.dialect.operation)
+        changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field, by_tokens=by_tokens)
         body = leg.dialect.patch_request(crossing.request, changes)
         straight = crossing.losses is None
         attempt = Attempt(

@@ -74,7 +74,8 @@ class Offers:
         if price is None:
             self._metrics.unpriced()
             raise GatewayError("model_unpriced", f"The model '{model.id}' has no price at present and is not served.")
-        missing = price.missing(request.needs)
+        by_units = price.by_units(dialect.operation)
+        missing = price.missing({*request.needs, *request.most} if by_units else request.needs)
         if missing:
             self._metrics.unpriced()
             what = ", ".join(sorted(missing))
@@ -87,6 +88,6 @@ class Offers:
             request=request,
             model=model,
             price=price,
-            bound=size(request, model.rules, most, price),
+            bound=size(request, model.rules, most, price, by_units=by_units),
             input_tokens=min(most, dialect.estimate_input(request, model.rules)),
         )

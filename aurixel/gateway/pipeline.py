@@ -138,7 +138,7 @@ class Pipeline:
         if books is not None and books.answered:
             return
         cost = books.settlement.cost if books is not None and books.settlement is not None else None
-        streaming = books is not None and books.reader is not None
+        streaming = books is not None and books.events
         headers = (*course.headers, *reply_headers(course.timing, cost))
         await answer_error(exchange, ticket.dialect, error, headers, streaming=streaming)
 

@@ -7,6 +7,7 @@ the operator wants that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -29,6 +30,9 @@ from aurixel.values import Nanos, format_usd
 ERROR_TEXT: Final = 64 * 1024
 # How long the end of an upstream's body is waited for after its terminal event, in seconds.
 LINGER: Final = 0.1
+_JSON: Final = ("application/json",)
+_EVENTS: Final = ("text/event-stream",)
+_MEDIA_TYPE: Final = re.compile(r"[a-z]+/[a-z0-9.+-]{1,64}")
 
 
 class Refused(ProviderError):
@@ -68,20 +72,22 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _whole(self, reply: UpstreamReply) -> None:
         offer, exchange, crossing = self.books.offer, self.exchange, self.books.crossing
-        _expect(reply.headers, "application/json")
+        kind = _expect(reply.headers, crossing.request.replies or _JSON)
         self.books.whole, body = crossing.read(await reply.read(self.reply_limit), offer.input_tokens)
         if exchange.gone:
             raise ClientGone
         cost = await self.books.close("ok", reply.status)
-        kind = ("content-type", "application/json")
         length = ("content-length", str(len(body)))
-        exchange.start(reply.status, (kind, length, *self._headers(cost)))
+        exchange.start(reply.status, (("content-type", crossing.request.sent_as or kind), length, *self._headers(cost)))
         await exchange.write(body)
         self._finish()
 
     async def _stream(self, reply: UpstreamReply, read_on: Callable[[], bool]) -> None:
-        _expect(reply.headers, "text/event-stream")
         exchange, books = self.exchange, self.books
+        request = books.crossing.request
+        kind = _expect(reply.headers, request.replies or _EVENTS)
+        kind = request.sent_as or kind
+        books.events = kind.startswith(_EVENTS)
         books.reader = reader = books.crossing.stream_reader(books.offer.input_tokens)
         chunks = reply.chunks()
         try:
@@ -90,7 +96,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
                 if reader.done:
                     await self._ends(reply)
                 if out:
-                    self._begin()
+                    self._begin(kind)
                     await exchange.write(out)
                     books.delivered = reader.output_bytes
                 if reader.done:
@@ -98,11 +104,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 out = reader.close()
                 await self._ends(reply)
-                self._begin()
+                self._begin(kind)
                 await exchange.write(out)
         except ProviderError:
             if reader.pending_out and not books.left:
-                self._begin()
+                self._begin(kind)
                 await exchange.write(reader.pending_out)
                 books.delivered = reader.output_bytes
             raise
@@ -124,16 +130,15 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         self.books.answered = True
         self.answered()
 
-    def _begin(self) -> None:
+    def _begin(self, kind: str) -> None:
         if self.books.committed:
             return
         if self.exchange.gone:
             raise ClientGone
         self.books.committed = True
         self.timing.mark("first_byte")
-        kind = ("content-type", "text/event-stream; charset=utf-8")
         fresh = ("cache-control", "no-cache")
-        self.exchange.start(200, (kind, fresh, *self._headers(None)))
+        self.exchange.start(200, (("content-type", kind), fresh, *self._headers(None)))
 
     def _headers(self, cost: Nanos | None) -> tuple[tuple[str, str], ...]:
         books = self.books
@@ -166,9 +171,12 @@ def reply_headers(timing: Timing, cost: Nanos | None) -> tuple[tuple[str, str], 
     return (stages,) if cost is None else (stages, ("x-aurixel-cost", format_usd(cost)))
 
 
-def _expect(headers: Mapping[str, str], kind: str) -> None:
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+def _expect(headers: Mapping[str, str], kinds: tuple[str, ...]) -> str:
+    """The content type of a reply as the client is told it: one of `kinds`, its parameters left out."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in kinds and (not _MEDIA_TYPE.fullmatch(kind) or f"{kind.partition('/')[0]}/*" not in kinds):
         raise ProviderError("upstream_invalid", "The upstream answered with an unexpected content type.")
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
 async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock, crossing: Crossing) -> RequestError:

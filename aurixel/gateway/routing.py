@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -11,7 +11,17 @@ from aurixel.catalog import Model
 from aurixel.dialects.translation import translates
 from aurixel.errors import ClientError, ProviderError
 from aurixel.gateway.itself import Guarded
-from aurixel.plugin.contracts import Attempt, Body, Classified, Dialect, OpensItself, Outgoing, Provider, UpstreamReply
+from aurixel.plugin.contracts import (
+    Attempt,
+    Body,
+    Classified,
+    Dialect,
+    OpensItself,
+    Outgoing,
+    Provider,
+    SpeaksLess,
+    UpstreamReply,
+)
 from aurixel.registry import CallSite, PluginFailed, PluginMeter
 from aurixel.upstream import Timeouts, Upstream
 
@@ -19,10 +29,14 @@ from aurixel.upstream import Timeouts, Upstream
 class UpstreamBlock:
     """One `[upstreams.NAME]`: its provider instance, whose pure calls are timed and counted, and its deadlines."""
 
-    __slots__ = ("_classify", "_itself", "_open", "_prepare", "name", "provider", "timeouts")
+    __slots__ = ("_classify", "_itself", "_open", "_prepare", "dialects", "name", "provider", "timeouts")
 
     def __init__(self, name: str, provider: Provider, timeouts: Timeouts, meter: PluginMeter) -> None:
         self.name, self.provider, self.timeouts = name, provider, timeouts
+        less = provider if isinstance(provider, SpeaksLess) else None
+        self.dialects: Mapping[str, Sequence[str]] = {
+            operation: less.spoken(operation) if less else names for operation, names in provider.dialects.items()
+        }
         self._itself = provider if isinstance(provider, OpensItself) else None
         self._open = CallSite(provider.kind, "open", meter)
         self._prepare = CallSite(provider.kind, "prepare", meter)
@@ -76,7 +90,7 @@ class Routing:
             Leg(block, route.model, spoken)
             for route in model.routes
             if (block := self._upstreams.get(route.upstream)) is not None
-            and (spoken := self._spoken(block.provider, dialect)) is not None
+            and (spoken := self._spoken(block, dialect)) is not None
         )
         if not legs:
             raise ClientError(
@@ -86,9 +100,9 @@ class Routing:
             )
         return legs
 
-    def _spoken(self, provider: Provider, dialect: Dialect) -> Dialect | None:
+    def _spoken(self, block: UpstreamBlock, dialect: Dialect) -> Dialect | None:
         """The client's own dialect if the upstream knows it, else the first that there is a way to."""
-        spoken = provider.dialects.get(dialect.operation, ())
+        spoken = block.dialects.get(dialect.operation, ())
         if dialect.name in spoken:
             return dialect
         for name in spoken:

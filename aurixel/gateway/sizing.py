@@ -42,10 +42,12 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         return (granted - self.fixed) * PER_MILLION // (self.rate * self.choices)
 
 
-def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook) -> Bound:
-    """The bound of one request at one price; `input_tokens` is the dialect's upper bound."""
-    output_rate = price.dearest_output
-    fixed = -(-input_tokens * price.dearest_input // PER_MILLION) - (-price.rates.get("requests", 0) // PER_MILLION)
+def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook, *, by_units: bool = False) -> Bound:
+    """The bound of one request at one price; `input_tokens` is the dialect's upper bound. `by_units`: tokens are free."""
+    input_rate, output_rate = (0, 0) if by_units else (price.dearest_input, price.dearest_output)
+    fixed = -(-input_tokens * input_rate // PER_MILLION) - (-price.rates.get("requests", 0) // PER_MILLION)
+    if by_units:
+        fixed += price.charge(request.most)
     for need in request.needs:
         if need.startswith("tool_calls."):
             most = request.calls.get(need, TOOL_CALLS)

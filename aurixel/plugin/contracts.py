@@ -115,6 +115,11 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     `choices`: how many answers are generated at most. `needs`: usage classes beyond plain input and output that the
     request may incur, each of which must have a price of its own (`cache_write_5m`, `tool_calls.web_search`, ...).
     `calls`: how often each of the hosted tools among them may run at most, where the request says so.
+
+    `most`: units that are no tokens, at most: `images.1024x1024.hd`, `characters`, `audio_seconds`. Where the model is
+    priced by such units, each of them must have a price; else they count for nothing. `replies`: the media types of a sound
+    reply (`audio/*` for any of a kind); empty: JSON, or an event stream where it streams. `sent_as`: the media type the
+    client is sent, empty for that of the reply. With `stream` a reply goes out as it comes, whatever its type.
     """
 
     dialect: str
@@ -127,6 +132,9 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     asked_usage: bool = True
     needs: frozenset[str] = frozenset()
     calls: Counts = NO_COUNTS
+    most: Counts = NO_COUNTS
+    replies: tuple[str, ...] = ()
+    sent_as: str = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dialect}>"
@@ -134,11 +142,13 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway changes in a passed-through body: the model's upstream name, usage asked for, and the output
-    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it."""
+    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it.
+    `by_tokens`: the model is priced by tokens; a dialect that reports them in one form of reply only asks for that form."""
 
     model: str
     output_limit: int | None = None
     output_limit_field: str | None = None
+    by_tokens: bool = False
 
 
 class ErrorReply(msgspec.Struct, frozen=True):
@@ -320,6 +330,14 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class SpeaksLess(Protocol):
+    """A provider whose block may speak less than its class: which dialects, its settings say."""
+
+    def spoken(self, operation: str) -> Sequence[str]:
+        """Of the class's `dialects`, those of this block, the best one first."""
+
+
+@runtime_checkable
 class OpensItself(Protocol):
     """The escape for providers that are not HTTP: they answer an `Outgoing` themselves."""
 
@@ -408,6 +426,7 @@ __all__ = [
     "Provider",
     "ReplyReader",
     "Rewrite",
+    "SpeaksLess",
     "StreamReader",
     "UpstreamReply",
     "Verdict",

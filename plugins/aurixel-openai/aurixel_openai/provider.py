@@ -32,8 +32,36 @@ from aurixel.plugin import (
     shows_credential,
 )
 
-Operation: TypeAlias = Literal["chat"]
-PATHS: Final[Mapping[Operation, str]] = {"chat": "/chat/completions"}
+ChatFormat: TypeAlias = Literal["chat", "responses", "completions"]
+# What the API has -> its path. The name of the dialect is that word after `openai_`.
+Endpoint: TypeAlias = Literal[
+    "chat",
+    "responses",
+    "completions",
+    "input_tokens",
+    "embeddings",
+    "moderations",
+    "images",
+    "image_edits",
+    "image_variations",
+    "speech",
+    "transcriptions",
+    "translations",
+]
+PATHS: Final[Mapping[Endpoint, str]] = {
+    "chat": "/chat/completions",
+    "responses": "/responses",
+    "completions": "/completions",
+    "input_tokens": "/responses/input_tokens",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+    "images": "/images/generations",
+    "image_edits": "/images/edits",
+    "image_variations": "/images/variations",
+    "speech": "/audio/speech",
+    "transcriptions": "/audio/transcriptions",
+    "translations": "/audio/translations",
+}
 # Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
     {
@@ -61,8 +89,10 @@ class OpenAISettings(PluginSettings):
     headers: HeaderSettings = Field(default_factory=dict)
     # Sent with every request, such as an API version; the client's own query never goes on.
     query: dict[str, str] = Field(default_factory=dict)
-    # Operation -> path below base_url.
-    paths: dict[Operation, UrlPath] = Field(default_factory=dict)
+    # Which formats of a chat the vendor has, the best one first; a request in another is translated into it.
+    speaks: tuple[ChatFormat, ...] = Field(default=("chat",), min_length=1)
+    # Endpoint -> path below base_url.
+    paths: dict[Endpoint, UrlPath] = Field(default_factory=dict)
     # The vendor's word for the output limit, used when the gateway must set one.
     output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     # Top-level fields of the request that the vendor refuses, or calls something else.
@@ -99,8 +129,10 @@ class OpenAI:
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         query = f"?{urlencode(settings.query)}" if settings.query else ""
         self._urls: dict[str, str] = {
-            operation: settings.base_url + settings.paths.get(operation, path) + query for operation, path in PATHS.items()
+            _dialect(endpoint): settings.base_url + settings.paths.get(endpoint, path) + query
+            for endpoint, path in PATHS.items()
         }
+        self._chat = tuple(map(_dialect, settings.speaks))
         self._headers = _own_headers(settings, self._secret)
         self._owned = frozenset(name for name, _ in self._headers)
         self._drop, self._rename = settings.drop_fields, settings.rename_fields
@@ -110,8 +142,12 @@ class OpenAI:
         headers = [pair for pair in attempt.headers if pair[0] not in self._owned]
         if self._drop or self._rename:
             body = (self._reshape(b"".join(body)),)
-        url = self._urls[attempt.operation]
+        url = self._urls[attempt.dialect]
         return Outgoing(method="POST", url=url, headers=(*headers, *self._headers), body=body)
+
+    def spoken(self, operation: str) -> Sequence[str]:
+        """See `SpeaksLess`."""
+        return self._chat if operation == "chat" else self.dialects[operation]
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What an error status means for the client and for the next attempt."""
@@ -135,6 +171,10 @@ class OpenAI:
             if name in fields:
                 fields[word] = fields.pop(name)
         return msgspec.json.encode(fields)
+
+
+def _dialect(endpoint: str) -> str:
+    return f"openai_{endpoint}"
 
 
 def _own_headers(settings: OpenAISettings, secret: str) -> tuple[tuple[str, str], ...]:
