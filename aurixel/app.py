@@ -28,9 +28,10 @@ from aurixel.dialects.translation import pairs
 from aurixel.edge import Edge, Heads, Itself, Limits, Ops, Proxies, Routes, pages
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, JournalUnusable, StoreUnavailable
 from aurixel.gateway.auth import Auth
+from aurixel.gateway.counting import Counting
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
-from aurixel.gateway.pipeline import Pipeline
+from aurixel.gateway.pipeline import COUNTS, Pipeline
 from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
@@ -69,6 +70,7 @@ _LAST_WORDS: Final = 2.0
 ROUTES: Final = {
     ("POST", "/v1/chat/completions"): "openai_chat",
     ("POST", "/v1/messages"): "anthropic_messages",
+    ("POST", "/v1/messages/count_tokens"): "anthropic_messages" + COUNTS,
 }
 # The dialect whose error shape a family's other pages use.
 FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}
@@ -213,15 +215,17 @@ class App:
             believe_for=settings.outage.believe_keys_for,
         )
         defer(keys.close)
+        policy, routing = Policy(checks), Routing(upstreams, registry.dialects)
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
             offers=Offers(self.catalogue, requests),
-            policy=Policy(checks),
+            policy=policy,
             ledger=ledger,
             matrix=matrix_in_force(settings.ledger.settlement),
-            routing=Routing(upstreams, registry.dialects),
+            routing=routing,
             legs=legs,
+            counting=Counting(self.catalogue, policy, routing, legs, upstream),
             metrics=requests,
             observers=observers,
             clock=clock,

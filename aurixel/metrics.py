@@ -37,6 +37,8 @@ _CODES: Final = {
     "gateway": GATEWAY_CODES,
 }
 OTHER: Final = "other"
+# How a request ends that only asked how many tokens it has.
+COUNTED: Final = "counted"
 _LOSSES: Final = ("dropped", "emulated", "changed")
 
 
@@ -103,10 +105,11 @@ class RequestMetrics(Scraped):
         endings: Iterable[str],
         translations: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`.
+        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`,
+        and one that only counts tokens as `counted`.
         `translations` are the pairs of dialects that there is a way between."""
         dialects, upstreams = tuple(dialects), tuple(upstreams)
-        self._requests = dict.fromkeys(product(dialects, (*endings, "refused_early")), 0)
+        self._requests = dict.fromkeys(product(dialects, (*endings, COUNTED, "refused_early")), 0)
         self._seconds = {dialect: Sums(_SECONDS) for dialect in dialects}
         self._first = {dialect: Sums(_SECONDS) for dialect in dialects}
         self._refusals = {(kind, code): 0 for kind, codes in _CODES.items() for code in (*codes, OTHER)}

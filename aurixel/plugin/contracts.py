@@ -255,6 +255,24 @@ class Dialect(Protocol):
         """The error as the family's own event in a stream that has begun."""
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A dialect whose family has an endpoint that counts the input of a request and answers nothing. Providers name it
+    under the operation `count` in their `dialects`, where the vendor has that endpoint."""
+
+    def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """As `parse_request`, of a request that may lack what only an answer needs."""
+
+    def patch_count(self, request: ParsedRequest, model: str) -> Body:
+        """The body to send upstream, with the model's name there."""
+
+    def read_count(self, body: bytes) -> int:
+        """The tokens in an upstream's reply; `ProviderError("upstream_invalid")` for what is none."""
+
+    def write_count(self, tokens: int) -> bytes:
+        """The reply."""
+
+
 # --- providers --------------------------------------------------------------------------------------------------------
 
 
@@ -409,6 +427,7 @@ __all__ = [
     "Changes",
     "Classified",
     "Counts",
+    "CountsTokens",
     "Deny",
     "Dialect",
     "ErrorReply",
