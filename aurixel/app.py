@@ -256,7 +256,8 @@ class App:
             if backends:
                 self.spawn(self._sweep_orders(Sweep(fulfilment, backends)), "orders")
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
-        routes = Routes(ROUTES, FAMILIES, family_of)
+        named = {route: registry.dialects[route.removesuffix(COUNTS)].family for route in ROUTES.values()}
+        routes = Routes(ROUTES, FAMILIES, family_of, named)
         plain = pages(pipeline, routes, heads, self._cards, Webhooks(backends, fulfilment))
         self._edge = Edge(pipeline, routes, plain, heads, limits=self._limits())
         address = settings.server.listen if seat is None else settings.server.listen.model_copy(update={"port": seat.port})

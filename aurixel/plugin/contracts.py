@@ -356,6 +356,14 @@ class SpeaksLess(Protocol):
 
 
 @runtime_checkable
+class Probed(Protocol):
+    """A provider whose upstream can be asked, for nothing, whether it answers and knows our key."""
+
+    def probe(self) -> Outgoing:
+        """The request; pure. Any status but 401, 403 and 5xx means that it does."""
+
+
+@runtime_checkable
 class OpensItself(Protocol):
     """The escape for providers that are not HTTP: they answer an `Outgoing` themselves."""
 
@@ -442,6 +450,7 @@ __all__ = [
     "ParsedRequest",
     "PluginSettings",
     "PolicyCheck",
+    "Probed",
     "Provider",
     "ReplyReader",
     "Rewrite",

@@ -35,6 +35,7 @@ from aurixel.plugin import (
 
 # Below the path of messages.
 COUNT_PATH: Final = "/count_tokens"
+MODELS: Final = "/v1/models"
 # Betas by the start of their names: the date at the end changes. Dropped, not refused: what asks for them runs on without.
 DENIED_BETAS: Final = (
     "advisor",  # answers of a second model, at that model's price
@@ -96,6 +97,7 @@ class Anthropic:
         self._clock = host.clock
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         self._url = settings.base_url + settings.path
+        self._models = settings.base_url + MODELS
         self._counts = settings.count_tokens
         self._version = ("anthropic-version", settings.version)
         self._denied = frozenset(settings.denied_betas)
@@ -127,6 +129,10 @@ class Anthropic:
         path = self._url + COUNT_PATH if attempt.operation == "count" else self._url
         url = path + pick_query(attempt.query, ("beta",))
         return Outgoing(method="POST", url=url, headers=tuple(headers), body=body)
+
+    def probe(self) -> Outgoing:
+        """See `Probed`."""
+        return Outgoing(method="GET", url=self._models, headers=(*self._headers, self._version), body=())
 
     def spoken(self, operation: str) -> Sequence[str]:
         """See `SpeaksLess`."""

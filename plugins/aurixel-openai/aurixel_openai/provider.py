@@ -62,6 +62,7 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     "transcriptions": "/audio/transcriptions",
     "translations": "/audio/translations",
 }
+MODELS: Final = "/models"
 # Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
     {
@@ -133,6 +134,7 @@ class OpenAI:
             for endpoint, path in PATHS.items()
         }
         self._chat = tuple(map(_dialect, settings.speaks))
+        self._models = settings.base_url + MODELS + query
         self._headers = _own_headers(settings, self._secret)
         self._owned = frozenset(name for name, _ in self._headers)
         self._drop, self._rename = settings.drop_fields, settings.rename_fields
@@ -144,6 +146,10 @@ class OpenAI:
             body = (self._reshape(b"".join(body)),)
         url = self._urls[attempt.dialect]
         return Outgoing(method="POST", url=url, headers=(*headers, *self._headers), body=body)
+
+    def probe(self) -> Outgoing:
+        """See `Probed`."""
+        return Outgoing(method="GET", url=self._models, headers=self._headers, body=())
 
     def spoken(self, operation: str) -> Sequence[str]:
         """See `SpeaksLess`."""
