@@ -1,4 +1,4 @@
-"""Counting a request's tokens through the whole gateway: the upstream's own count, an estimate marked as one, never a charge."""
+"""Counting tokens through the whole gateway: the upstream's own count, an estimate marked as one, never a charge."""
 
 from __future__ import annotations
 
