@@ -28,6 +28,7 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
+from aurixel.dialects.openai_chat_codec import OpenAIChatCodec
 from aurixel.dialects.openai_chat_replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.errors import RequestError
@@ -124,7 +125,7 @@ _CACHE_OPTIONS: Final = msgspec.json.Decoder(_Breakpoint)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class OpenAIChat:
+class OpenAIChat(OpenAIChatCodec):
     """The dialect."""
 
     name: ClassVar[str] = "openai_chat"
