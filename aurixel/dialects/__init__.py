@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from aurixel.dialects.anthropic_messages import AnthropicMessages
 from aurixel.dialects.families import Family, encode_error, family_of, model_card, models_list
 from aurixel.dialects.openai_chat import OpenAIChat
+from aurixel.dialects.openai_responses import OpenAIResponses
 from aurixel.plugin.contracts import Dialect
 from aurixel.plugin.hookspecs import hookimpl
 
@@ -17,13 +18,14 @@ from aurixel.plugin.hookspecs import hookimpl
 @hookimpl
 def register_dialects() -> Iterable[type[Dialect]]:
     """The built-in dialects."""
-    return (OpenAIChat, AnthropicMessages)
+    return (OpenAIChat, OpenAIResponses, AnthropicMessages)
 
 
 __all__ = [
     "AnthropicMessages",
     "Family",
     "OpenAIChat",
+    "OpenAIResponses",
     "encode_error",
     "family_of",
     "model_card",
