@@ -69,6 +69,8 @@ _LAST_WORDS: Final = 2.0
 # The relay's doors: who asks here speaks this dialect.
 ROUTES: Final = {
     ("POST", "/v1/chat/completions"): "openai_chat",
+    ("POST", "/v1/responses"): "openai_responses",
+    ("POST", "/v1/responses/input_tokens"): "openai_responses" + COUNTS,
     ("POST", "/v1/messages"): "anthropic_messages",
     ("POST", "/v1/messages/count_tokens"): "anthropic_messages" + COUNTS,
 }

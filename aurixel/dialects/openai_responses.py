@@ -30,6 +30,7 @@ from aurixel.dialects.json_fields import (
 )
 from aurixel.dialects.openai_responses_replies import WEB_SEARCH, ResponsesReplyReader, ResponsesStreamReader
 from aurixel.dialects.patch import patched
+from aurixel.dialects.readers import read_count
 from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -173,6 +174,22 @@ class OpenAIResponses:
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Usage comes unasked in this dialect."""
         return patched(request.fields, changes, {"store": _FALSE}, default_limit_field="max_output_tokens")
+
+    def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """See `CountsTokens`. It asks for nothing that an answer alone would need."""
+        return self.parse_request(body, headers)
+
+    def patch_count(self, request: ParsedRequest, model: str) -> Body:
+        """See `CountsTokens`."""
+        return patched(request.fields, Changes(model=model), {}, default_limit_field="max_output_tokens")
+
+    def read_count(self, body: bytes) -> int:
+        """See `CountsTokens`."""
+        return read_count(body)
+
+    def write_count(self, tokens: int) -> bytes:
+        """See `CountsTokens`."""
+        return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens})
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""

@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[int, str, str | None, int, str]] = {
     "empty_body": BAD,
     "unsupported_content_type": BAD,
     "unsupported_dialect": BAD,
+    "translation_lossy": BAD,
     "unsupported_parameter": BAD,
     "unpriced_feature": BAD,
     "bad_framing": BAD,

@@ -62,6 +62,7 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     "transcriptions": "/audio/transcriptions",
     "translations": "/audio/translations",
 }
+COUNTER: Final = "openai_input_tokens"
 MODELS: Final = "/models"
 # Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
@@ -121,7 +122,10 @@ class OpenAI:
     """One upstream that speaks the OpenAI API."""
 
     kind: ClassVar[str] = "openai"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat",)}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("openai_chat", "openai_responses"),
+        "count": ("openai_responses",),
+    }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
     def __init__(self, settings: OpenAISettings, host: Host) -> None:
@@ -144,7 +148,7 @@ class OpenAI:
         headers = [pair for pair in attempt.headers if pair[0] not in self._owned]
         if self._drop or self._rename:
             body = (self._reshape(b"".join(body)),)
-        url = self._urls[attempt.dialect]
+        url = self._urls[COUNTER if attempt.operation == "count" else attempt.dialect]
         return Outgoing(method="POST", url=url, headers=(*headers, *self._headers), body=body)
 
     def probe(self) -> Outgoing:
@@ -153,7 +157,10 @@ class OpenAI:
 
     def spoken(self, operation: str) -> Sequence[str]:
         """See `SpeaksLess`."""
-        return self._chat if operation == "chat" else self.dialects[operation]
+        names = self.dialects[operation]
+        if operation == "chat":
+            return self._chat
+        return tuple(name for name in names if name in self._chat) if operation == "count" else names
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What an error status means for the client and for the next attempt."""
