@@ -7,7 +7,7 @@ asked. Whatever `parse_request` let pass and is still malformed is a `ClientErro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import msgspec
 
@@ -36,7 +36,7 @@ from aurixel.plugin.canonical import (
 from aurixel.plugin.contracts import ParsedRequest
 
 ORIGIN: Final = "anthropic_messages"
-EFFORTS: Final[frozenset[str]] = frozenset(get_args(Effort))
+_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 # The first system block of some clients: it changes with their every version and tells the model nothing.
 _BILLING: Final = "x-anthropic-billing-header:"
 # Read here, or without any meaning for another upstream; of every other field the client is told that it was dropped.
@@ -142,6 +142,11 @@ class _Format(msgspec.Struct, gc=False):
     schema: msgspec.Raw = _NO_RAW
 
 
+class _Output(msgspec.Struct, gc=False):
+    effort: str | None = None
+    format: _Format | None = None
+
+
 class _Metadata(msgspec.Struct, gc=False):
     user_id: str | None = None
 
@@ -160,8 +165,8 @@ _SYSTEM: Final = msgspec.json.Decoder(list[_Block] | str)
 _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CHOICE: Final = msgspec.json.Decoder(_Choice)
 _THINKING: Final = msgspec.json.Decoder(_ThinkingConfig)
-_OUTPUT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_FORMAT: Final = msgspec.json.Decoder(_Format)
+_OUTPUT: Final = msgspec.json.Decoder(_Output)
+_NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _METADATA: Final = msgspec.json.Decoder(_Metadata)
 _MARK: Final = msgspec.json.Decoder(_Mark)
 _NUMBER: Final = msgspec.json.Decoder(float)
@@ -181,6 +186,8 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
                 raise unsupported(name, "Letting the upstream ask servers")
             losses.drop(name)
     choice, parallel = _choice(fields)
+    if request.output_limit == 0:
+        raise unsupported("max_tokens", "Filling a cache without an answer with this model")
     effort, form = _output(fields, losses)
     messages = _Reading(losses).conversation(fields)
     return Conversation(
@@ -232,23 +239,22 @@ def _choice(fields: Fields) -> tuple[ToolChoice | None, bool | None]:
 
 
 def _output(fields: Fields, losses: Losses) -> tuple[Effort | None, Format | None]:
-    config = _field(_OUTPUT, fields, "output_config", "an object")
-    effort: Any = None
-    form = None
-    for name in config or ():
-        if name == "effort":
-            effort = _field(_STRING, config, name, "a word")
-            if effort is not None and effort not in EFFORTS:
-                raise wrong("output_config", "an object whose effort is low, medium, high, xhigh or max")
-        elif name == "format":
-            found = _field(_FORMAT, config, name, "an object with a type")
-            if found is not None:
-                if found.type != "json_schema" or not found.schema:
-                    raise wrong("output_config", "an object whose format is of type json_schema, with its schema")
-                form = Format(kind="json_schema", schema=found.schema, strict=True)
-        elif given(config, name) is not None:
+    raw = given(fields, "output_config")
+    if raw is None:
+        return None, None
+    config = decode_field(_OUTPUT, raw, "output_config", "an object")
+    for name in _NAMES.decode(raw):
+        if name not in ("effort", "format"):
             losses.drop(f"output_config.{name}")
-    return effort, form
+    effort: Any = config.effort
+    if effort is not None and effort not in _EFFORTS:
+        raise wrong("output_config", "an object whose effort is low, medium, high, xhigh or max")
+    form = config.format
+    if form is None:
+        return effort, None
+    if form.type != "json_schema" or not form.schema:
+        raise wrong("output_config", "an object whose format is of type json_schema, with its schema")
+    return effort, Format(kind="json_schema", schema=form.schema, strict=True)
 
 
 def _reasoning(fields: Fields, effort: Effort | None, losses: Losses) -> Reasoning | None:

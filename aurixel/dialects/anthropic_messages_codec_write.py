@@ -248,9 +248,7 @@ class _Writing:
         if last["role"] == "assistant":
             block = last["content"][-1]
             if block["type"] == "text":
-                text = block["text"] = block["text"].rstrip()
-                if not text:
-                    raise wrong("messages", "a list in which no text is blank")
+                block["text"] = block["text"].rstrip()
             if "no_prefill" in self._rules.traits:
                 raise unsupported("messages", "Ending with the assistant's own words with this model")
 

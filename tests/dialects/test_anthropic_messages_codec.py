@@ -9,6 +9,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aurixel.dialects.sse import make_event
+from aurixel.dialects.translation import Translation
+from aurixel.errors import ClientError
 from aurixel.plugin.canonical import (
     Conversation,
     Document,
@@ -25,6 +28,8 @@ from aurixel.plugin.canonical import (
     ToolChoice,
     ToolResult,
 )
+from aurixel.plugin.contracts import MODEL_TRAITS
+from aurixel.values import Usage
 from tests.dialects.messages_talk import (
     DIALECT,
     OWN,
@@ -140,3 +145,122 @@ def test_what_is_written_is_read_back(conversation: Conversation) -> None:
         assert not losses
     else:
         assert lost(losses) == {"dropped": ["messages.cache_control"]}
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------------
+
+WHOLE: dict[str, Any] = {
+    "model": "m",
+    "max_tokens": 3000,
+    "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "output_config": {"effort": "high", "format": {"type": "json_schema", "schema": {"type": "object", "properties": {}}}},
+    "tools": [{"name": "f", "input_schema": {"type": "object"}, "strict": True}],
+    "tool_choice": {"type": "tool", "name": "f"},
+    "stop_sequences": ["#"],
+    "metadata": {"user_id": "u"},
+    "temperature": 1,
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+                {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}},
+                {"type": "search_result", "source": "x", "title": "t", "content": [{"type": "text", "text": "x"}]},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "t", "signature": "s"},
+                {"type": "redacted_thinking", "data": "d"},
+                {"type": "text", "text": "x", "citations": [{"type": "char_location"}]},
+                {"type": "tool_use", "id": "i", "name": "f", "input": {"a": 1}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "i", "content": [{"type": "text", "text": "r"}]}]},
+    ],
+}
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 7.5, 2**70, "", " ", "x", "text", "image", "tool_result", "ax1.a.b", [], [[]], {}, {"type": "text"}]
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+PLACES = [place for place in places(WHOLE) if place]
+
+
+DAMAGE = st.lists(st.tuples(st.sampled_from(PLACES), VALUES), min_size=1, max_size=3)
+
+
+@given(DAMAGE, st.sets(st.sampled_from(sorted(MODEL_TRAITS))))
+def test_no_damage_to_a_request_is_anything_but_the_clients_fault(damage: list[tuple[Any, Any]], traits: set[str]) -> None:
+    body = json.loads(json.dumps(WHOLE))
+    for place, value in damage:
+        found = body
+        try:
+            for key in place[:-1]:
+                found = found[key]
+            found[place[-1]] = value
+        except (TypeError, KeyError, IndexError):
+            continue  # it lay in what the damage before replaced
+    losses = Losses(DIALECT.words)
+    try:
+        conversation = DIALECT.read(DIALECT.parse_request(json.dumps(body).encode(), {}), losses)
+        DIALECT.parse_request(DIALECT.write(conversation, rules(*traits), losses).body, {})
+    except ClientError as error:
+        assert error.param is None or error.param in WHOLE  # noqa: PT017 - some of the damage is none
+
+
+# --- through the driver ---------------------------------------------------------------------------------------------------
+
+
+def crossing(body: dict[str, Any], *traits: str) -> Translation:
+    whole = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], **body}
+    return Translation(DIALECT, DIALECT, DIALECT.parse_request(json.dumps(whole).encode(), {}), rules(*traits))
+
+
+def answer(content: list[dict[str, Any]], reason: str) -> bytes:
+    usage = {"input_tokens": 5, "output_tokens": 50}
+    return json.dumps({"id": "msg_1", "type": "message", "content": content, "stop_reason": reason, "usage": usage}).encode()
+
+
+def test_a_tools_own_name_comes_back() -> None:
+    body = {"tools": [{"name": "a.b", "input_schema": {"type": "object"}}]}
+    crossed = crossing(body)
+    (tool,) = json.loads(bytes(crossed.request.fields["tools"]))
+    assert tool["name"] != "a.b"
+    call = {"type": "tool_use", "id": "x", "name": tool["name"], "input": {}}
+    usage, reply = crossed.read(answer([call], "tool_use"), 0)
+    assert usage == Usage({"input": 5, "output": 50})
+    assert json.loads(reply)["content"] == [{**call, "name": "a.b"}]
+
+
+def test_a_structured_answer_that_a_tool_gave_is_text() -> None:
+    body = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}, "stream": True}
+    crossed = crossing(body)
+    start = {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 5, "output_tokens": 1}}}
+    block = {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "tool_use", "id": "x", "name": "answer", "input": {}},
+    }
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a":1}'}}
+    stop = {"type": "content_block_stop", "index": 0}
+    end = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 50}}
+    events = (start, block, delta, stop, end, {"type": "message_stop"})
+    reader = crossed.stream_reader(0)
+    out = b"".join(reader.feed(make_event(json.dumps(event).encode(), str(event["type"]).encode())) for event in events)
+    assert reader.done
+    assert reader.usage == Usage({"input": 5, "output": 50})
+    told = [json.loads(event.split(b"\ndata: ")[1]) for event in out.split(b"\n\n")[:-1]]
+    assert told[1]["content_block"] == {"type": "text", "text": ""}
+    assert told[2]["delta"] == {"type": "text_delta", "text": '{"a":1}'}
+    assert told[-2]["delta"]["stop_reason"] == "end_turn"
+    _, reply = crossed.read(answer([{"type": "tool_use", "id": "x", "name": "answer", "input": {"a": 1}}], "tool_use"), 0)
+    shown = json.loads(reply)
+    assert (shown["content"], shown["stop_reason"]) == ([{"type": "text", "text": '{"a": 1}'}], "end_turn")

@@ -238,6 +238,7 @@ def message(**block: Any) -> dict[str, Any]:
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "unsupported_parameter", "tools"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "unsupported_parameter", "tools"),
         ({"mcp_servers": [{}]}, "unsupported_parameter", "mcp_servers"),
+        ({"max_tokens": 0}, "unsupported_parameter", "max_tokens"),
         ({"tools": [{"input_schema": {}}]}, "invalid_request", "tools"),
         ({"tools": [{"name": 7}]}, "invalid_request", "tools"),
         ({"tool_choice": {"type": "tool"}}, "invalid_request", "tool_choice"),
