@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from aurixel.dialects import anthropic_family
+from aurixel.dialects.anthropic_messages_codec import MessagesCodec
 from aurixel.dialects.anthropic_messages_replies import MessagesReplyReader, MessagesStreamReader
 from aurixel.dialects.bounds import Media, bound_tokens, guess_tokens, measure, raw_string
 from aurixel.dialects.json_fields import (
@@ -121,7 +122,7 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CACHE_CONTROL: Final = msgspec.json.Decoder(_CacheControl)
 
 
-class AnthropicMessages:
+class AnthropicMessages(MessagesCodec):
     """The dialect."""
 
     name: ClassVar[str] = "anthropic_messages"

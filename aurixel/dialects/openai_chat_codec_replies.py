@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 
 from aurixel.dialects.carriers import carried
-from aurixel.dialects.openai_chat_codec_read import MESSAGES, NAME, Call, Function, Wire
+from aurixel.dialects.openai_chat_codec_messages import MESSAGES, NAME, Call, Function, Wire
 from aurixel.dialects.readers import invalid
 from aurixel.plugin.canonical import Citation, Part, Refusal, Reply, Stop, Text, Thinking, ToolCall
 from aurixel.plugin.contracts import ParsedRequest
@@ -246,7 +246,7 @@ def write_reply(reply: Reply, request: ParsedRequest) -> bytes:
         elif isinstance(part, Refusal):
             places.other()
             refusal += part.text
-    message: Json = {"role": "assistant", "content": text or None, "refusal": refusal or None}
+    message: Json = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None}
     if annotations:
         message["annotations"] = annotations
     if shown:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aurixel.dialects.openai_chat_codec_read import NAME, Call, Function, Wire
+from aurixel.dialects.openai_chat_codec_messages import NAME, Call, Function, Wire
 from aurixel.dialects.openai_chat_codec_replies import (
     Json,
     Logprobs,
@@ -100,8 +100,8 @@ class ChatDecoder:
 
     def __init__(self) -> None:
         self._id: str | None = None  # of the answer; None: it has not begun
-        self._thinking = False
-        self._stopped = False
+        self._thinking = self._has_text = self._stopped = False
+        self._cited: list[Event] = []
         self._calls: dict[int, _OpenCall] = {}  # the upstream's index -> its latest call
         self._last: _OpenCall | None = None
         self._count = 0
@@ -143,11 +143,15 @@ class ChatDecoder:
             self._thinking = True
             out.append(ThinkingDelta(text=thinking, origin=NAME))
         logprobs = logprobs_of(found) if found is not None else None
-        if text or (logprobs is not None and logprobs != b"[]"):
+        if text or (logprobs is not None and bytes(logprobs) != b"[]"):
             self._end_thinking(out)
             out.append(TextDelta(text=text, logprobs=logprobs))
+            self._has_text = True
         if delta.annotations:
-            out += [Cited(citation=citation) for citation in citations_of(delta)]
+            self._cited += [Cited(citation=citation) for citation in citations_of(delta)]
+        if self._cited and self._has_text:  # those that come first wait for the text they belong to
+            out += self._cited
+            self._cited.clear()
         if refusal:
             self._end_thinking(out)
             out.append(RefusalDelta(text=refusal))
@@ -199,7 +203,7 @@ class ChatEncoder:
 
     def __init__(self, request: ParsedRequest) -> None:
         self._model, self._asked_usage, self._legacy = request.model, request.asked_usage, is_legacy(request)
-        self._head = self._tail = b""
+        self._base = self._head = self._tail = b""
         self._out: list[bytes] = []
         self._places = Places()
         self._length = 0  # characters of content so far
@@ -228,12 +232,12 @@ class ChatEncoder:
 
     def end(self, usage: Usage) -> bytes:
         """See `StreamEncoder`."""
-        stop = self._stop or Stopped(stop="end")
-        finish = finish_of(stop.stop, bool(self._calls), legacy=self._legacy).encode()
+        if self._stop is None:
+            raise invalid("ends without its end")
+        finish = finish_of(self._stop.stop, bool(self._calls), legacy=self._legacy).encode()
         self._out.append(self._head + b'{},"logprobs":null,"finish_reason":"' + finish + b'"' + self._tail)
         if self._asked_usage:
-            head = self._head[: self._head.index(b'"choices":')]
-            self._out.append(head + b'"choices":[],"usage":' + _encode(usage_of(usage)) + b"}\n\n")
+            self._out.append(self._base + b',"choices":[],"usage":' + _encode(usage_of(usage)) + b"}\n\n")
         self._out.append(b"data: [DONE]\n\n")
         out = b"".join(self._out)
         self._out.clear()
@@ -241,7 +245,8 @@ class ChatEncoder:
 
     def _began(self, event: Began) -> None:
         fields = {"id": id_of(event.id), "object": "chat.completion.chunk", "created": event.created, "model": self._model}
-        self._head = b"data: " + _encode(fields)[:-1] + b',"choices":[{"index":0,"delta":'
+        self._base = b"data: " + _encode(fields)[:-1]
+        self._head = self._base + b',"choices":[{"index":0,"delta":'
         self._tail = b'}],"usage":null}\n\n' if self._asked_usage else b"}]}\n\n"
         self._emit({"role": "assistant", "content": None, "refusal": None})
 
@@ -303,15 +308,20 @@ class ChatEncoder:
         kind, empty = ("custom", "input") if event.custom else ("function", "arguments")
         self._emit_call(ordinal, {"id": event.id, "type": kind, kind: {"name": event.name, empty: ""}})
 
+    def _known(self, index: int) -> tuple[int, bool]:
+        if (call := self._calls.get(index)) is None:
+            raise invalid("continues a tool call that has not begun")
+        return call
+
     def _tool_delta(self, event: ToolDelta) -> None:
         if event.arguments:
-            ordinal, custom = self._calls[event.index]
+            ordinal, custom = self._known(event.index)
             self._silent.discard(event.index)
             kind, field = ("custom", "input") if custom else ("function", "arguments")
             self._emit_call(ordinal, {kind: {field: event.arguments}})
 
     def _tool_ended(self, event: ToolEnded) -> None:
-        ordinal, custom = self._calls[event.index]
+        ordinal, custom = self._known(event.index)
         if event.index in self._silent:
             self._silent.discard(event.index)
             if not custom:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from aurixel.dialects.json_fields import unsupported
-from aurixel.dialects.openai_chat_codec_read import NAME
+from aurixel.dialects.openai_chat_codec_messages import NAME
 from aurixel.plugin.canonical import (
     Conversation,
     Document,
@@ -69,7 +69,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
     native = "custom_tools" in rules.traits
     body: Json = {
         "model": conversation.model,
-        "messages": _Transcript(names, losses, native, "reasoning_content" in rules.traits).write(conversation.messages),
+        "messages": _Transcript(names, losses, rules.traits).write(conversation.messages),
     }
     if conversation.stream:
         body["stream"] = True
@@ -81,9 +81,10 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
             else:
                 losses.drop(name)
     if (limit := conversation.max_output) is not None:
-        if limit < 1:
+        sent = max(1, min(limit, rules.max_output))  # an upstream refuses more than the model can
+        if sent != limit:
             losses.change("max_output")
-        body["max_completion_tokens"] = max(1, limit)
+        body["max_completion_tokens"] = sent
     if conversation.top_k is not None:
         losses.drop("top_k")
     if conversation.cache is not None:
@@ -205,11 +206,13 @@ def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], names: _Names, nativ
 
 
 class _Transcript:
-    """Writes the turns. `native`: tools of free text exist there; `thinks`: its own thinking is wanted back."""
+    """Writes the turns. Instructions wait in `_told` for what they stand before: a tool's answers must follow its call."""
 
-    def __init__(self, names: _Names, losses: Losses, native: bool, thinks: bool) -> None:
+    def __init__(self, names: _Names, losses: Losses, traits: frozenset[str]) -> None:
         self._names, self._losses = names, losses
-        self._native, self._thinks = native, thinks
+        self._native, self._thinks = "custom_tools" in traits, "reasoning_content" in traits
+        self._anywhere, self._prefill = "system_turns" in traits, "no_prefill" not in traits
+        self._told: list[str] = []
         self._out: list[Json] = []
 
     def write(self, messages: Sequence[Message]) -> list[Json]:
@@ -217,28 +220,36 @@ class _Transcript:
             if message.role == "user":
                 self._user(message.parts)
             elif message.role == "assistant":
+                self._tell()
                 self._assistant(message.parts)
             else:
                 self._system(message.parts)
+        if not self._prefill and messages and messages[-1].role == "assistant":
+            raise unsupported("messages", "Ending with the assistant's own words, with this model,")
+        self._tell()
         return self._out
 
     def _system(self, parts: Sequence[Part]) -> None:
-        """Instructions that follow each other are one message: not every upstream takes a second, or a list."""
-        text = self._joined(parts, "\n\n")
-        last = self._out[-1] if self._out else None
-        if last is not None and last["role"] == "system":
-            last["content"] += "\n\n" + text
-        else:
-            self._out.append({"role": "system", "content": text})
-
-    def _joined(self, parts: Iterable[Part], between: str) -> str:
-        texts = []
         for part in parts:
             if not isinstance(part, Text):
                 raise unsupported("messages", "Such a part in a message of this role, with this model,")
             self._mark(part)
-            texts.append(part.text)
-        return between.join(texts)
+            self._told.append(part.text)
+
+    def _tell(self) -> None:
+        """Instructions that follow each other are one message: not every upstream takes a second, or a list."""
+        if self._told and (self._anywhere or not self._out):
+            self._out.append({"role": "system", "content": "\n\n".join(self._told)})
+            self._told.clear()
+        elif self._told:
+            self._out.append({"role": "user", "content": self._folded()})
+
+    def _folded(self) -> str:
+        """What was told in the middle of the conversation, for a model that takes it from the user only."""
+        self._losses.emulate("messages.system")
+        text = "\n\n".join(self._told)
+        self._told.clear()
+        return text
 
     def _mark(self, part: Text | Image | Document | ToolCall | ToolResult) -> None:
         if part.cache is not None:  # upstreams of this dialect cache by themselves; few know a mark
@@ -249,12 +260,23 @@ class _Transcript:
         for part in parts:
             if isinstance(part, ToolResult):
                 self._result(part, content)
-            else:
-                content.append(self._content(part))
+                continue
+            if self._told:
+                self._before(content)
+            content.append(self._content(part))
+        if self._told:
+            self._before(content)
         if len(content) == 1 and content[0]["type"] == "text":
             self._out.append({"role": "user", "content": content[0]["text"]})
         elif content:
             self._out.append({"role": "user", "content": content})
+
+    def _before(self, content: list[Json]) -> None:
+        """Tells what waits, now that the answers of tools are written."""
+        if self._anywhere or not self._out:
+            self._tell()
+        else:
+            content.append({"type": "text", "text": self._folded()})
 
     def _result(self, result: ToolResult, after: list[Json]) -> None:
         """What of a tool's answer is no text goes to `after`: what the user says next."""
