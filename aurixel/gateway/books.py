@@ -17,7 +17,7 @@ from aurixel.gateway.crossing import loss_counts
 from aurixel.gateway.offers import Offer
 from aurixel.ledger import MODALITY_OF, Hold, Matrix, Modality, Rules, Settlement
 from aurixel.plugin.contracts import StreamReader
-from aurixel.values import Nanos, Outcome, Usage
+from aurixel.values import Counts, Nanos, Outcome, Usage
 
 # What shows that an answer was generated; of an embedding it is the answer itself.
 _SHOWS_OUTPUT: Final[Mapping[Modality, tuple[str, ...]]] = {
@@ -28,6 +28,7 @@ _SHOWS_OUTPUT: Final[Mapping[Modality, tuple[str, ...]]] = {
 }
 # What is not charged of a whole reply that did not reach the client. Characters to speak and seconds to hear are input.
 _OUTPUT: Final = frozenset((*OUTPUT_SIDE, "images"))
+_PICTURE: Final = "images."
 
 
 class Books:
@@ -106,10 +107,10 @@ class Books:
         if cell == "ok" and not self._answers(seen):
             cell = "empty"
         usage = self._charged(cell, seen)
-        counts, cost = self._priced(usage) if usage is not None else ({}, 0)
+        counts, cost = self._priced(usage.counts) if usage is not None else ({}, 0)
         self.settlement = Settlement(
             cell=cell,
-            measured=usage is None or usage.measured,
+            measured=usage is None or usage.certain(counts),
             upstream=self.upstream,
             status=status,
             done_ms=self._clock.wall_ms(),
@@ -128,12 +129,23 @@ class Books:
             return Outcome(request_id=request_id, ending="refused")
         return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
 
-    def _priced(self, usage: Usage) -> tuple[dict[str, int], Nanos]:
+    def _priced(self, used: Counts) -> tuple[dict[str, int], Nanos]:
         price = self.offer.price
-        counts, cost, surprised = price.settle(price.charged(self.offer.dialect.operation, usage.counts))
+        counts, cost, surprised = price.settle(self._as_asked(price.charged(self.offer.dialect.operation, used)))
         if surprised:
             self._surprised()
         return counts, cost
+
+    def _as_asked(self, counts: Counts) -> Counts:
+        """A picture of a size or quality without a price is charged as the one that was asked for, which has one."""
+        asked = next((name for name in self.offer.request.most if name.startswith(_PICTURE)), "")
+        if not asked:
+            return counts
+        unpriced = [name for name in self.offer.price.missing(counts) if name.startswith(_PICTURE)]
+        if not unpriced:
+            return counts
+        kept = {name: count for name, count in counts.items() if name not in unpriced}
+        return {**kept, asked: kept.get(asked, 0) + sum(counts[name] for name in unpriced)}
 
     def _seen(self) -> Usage:
         """All that the upstream reported, or was seen to generate."""
@@ -160,7 +172,8 @@ class Books:
         if self.reader is not None:
             return self.reader.delivered(self.offer.input_tokens, self.delivered)
         counts = {name: count for name, count in seen.counts.items() if name.partition(".")[0] not in _OUTPUT}
-        return Usage(counts, measured=seen.measured and len(counts) == len(seen.counts))
+        whole = len(counts) == len(seen.counts)
+        return Usage(counts, measured=seen.measured and whole, guessed=seen.guessed)
 
     def _cell(self, error: BaseException | None) -> str:
         if isinstance(error, ClientGone):
