@@ -67,7 +67,7 @@ def test_a_word_that_is_no_email_is_repeated(aurixel: Run) -> None:
     assert (refused.code, refused.error["message"]) == (2, "'ada' is not an e-mail address")
 
 
-@pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999"])
+@pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999", "\u0663", "1.\u0663"])
 def test_an_amount_that_is_none(aurixel: Run, amount: str) -> None:
     aurixel("account", "create", "a@b")
     refused = aurixel("credit", "grant", "a@b", amount, "--reason", "x", "--json")
@@ -126,7 +126,16 @@ def test_a_keys_limits_are_those_the_enabled_checks_enforce(aurixel: Run, folder
 
 
 @pytest.mark.parametrize(
-    "words", [("--rpm", "0"), ("--rpm", "x"), ("--expires", "soon"), ("--limit", "rpm"), ("--expires", "2001-01-01")]
+    "words",
+    [
+        ("--rpm", "0"),
+        ("--rpm", "x"),
+        ("--expires", "soon"),
+        ("--expires", "\u0663d"),
+        ("--expires", "2001-01-01"),
+        ("--expires", "9999-12-31T23:59:59-14:00"),
+        ("--limit", "rpm"),
+    ],
 )
 def test_words_for_a_key_that_make_no_sense(aurixel: Run, words: tuple[str, str]) -> None:
     aurixel("account", "create", "a@b")
@@ -136,11 +145,17 @@ def test_words_for_a_key_that_make_no_sense(aurixel: Run, words: tuple[str, str]
 
 def test_an_expiry_is_a_date_or_a_span(aurixel: Run) -> None:
     aurixel("account", "create", "a@b")
-    for when in ("2099-12-31", "2099-12-31T01:00:00+01:00", "90d"):
+    for when in ("2099-12-31", "2099-12-31T01:00:00+01:00", "9999-12-31T23:59:59.999999", "90d"):
         assert aurixel("key", "create", "a@b", "--expires", when).code == 0
     expiries = sorted(key["expires"] for key in aurixel("key", "list", "a@b", "--json").json)
-    assert expiries[1:] == ["2099-12-31T00:00:00Z"] * 2
+    assert expiries[1:] == ["2099-12-31T00:00:00Z", "2099-12-31T00:00:00Z", "9999-12-31T23:59:59Z"]
     assert expiries[0] < "2099"
+
+
+def test_a_time_that_could_not_be_printed_again_is_none(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    assert aurixel("usage", "--since", "0001-01-01T00:00:00+14:00").code == 2
+    assert aurixel("usage", "--since", "0001-01-01", "--json").json["since"] == "0001-01-01T00:00:00Z"
 
 
 def test_a_key_is_revoked_for_good(aurixel: Run) -> None:

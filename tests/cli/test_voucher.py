@@ -196,6 +196,7 @@ def test_nothing_yet(shop: Run) -> None:
         ("create", "1", "--count", "10001"),
         ("create", "1", "--expires", "2020-01-01"),
         ("create", "1", "--expires", "0d"),
+        ("create", "1", "--expires", "9999-12-31T23:59:59-14:00"),
         ("create", "1", "--note", "x" * 501),
         ("list", "--batch", "what?"),
         ("list", "--batch", "K7QM-3F9A2C7D"),
