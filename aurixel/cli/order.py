@@ -148,7 +148,7 @@ def refund(
     from aurixel.payments import refund as make
     from aurixel.payments.machine import known_refund
     from aurixel.payments.orders import OwnRefund
-    from aurixel.payments.refunds import refundable
+    from aurixel.payments.refunds import to_give_back
 
     if shell.json and not yes:
         raise click.UsageError("--json asks nothing: say --yes")
@@ -164,10 +164,8 @@ def refund(
             bound = backend_of(settings, store, found.backend)
             known = known_refund(found, named)
             before = known is not None and known.state in ("waiting", "done")
+            what = format_usd(await to_give_back(fulfilment, found, named, amount))
             if not yes and not before:
-                what = format_usd(
-                    known.amount if known is not None else await refundable(fulfilment, found) if amount is None else amount
-                )
                 click.confirm(
                     f"Give back {what} USD of order {found.id} of {await _email(store, found.account)}?", abort=True, err=True
                 )

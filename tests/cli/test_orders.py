@@ -195,6 +195,11 @@ def test_a_refund_asks_first_and_is_made_once(
         "order_state": "partly_refunded",
         "given_back": "20.00",
     }
+    for words in (("--yes",), ()):
+        otherwise = aurixel("order", "refund", order, "1.00", "--id", "second", *words)
+        assert (otherwise.code, otherwise.out) == (1, "")
+        assert "the refund second is one of 10.00 USD" in otherwise.err
+    assert (len(asked), len(processor.read()["refunds"])) == (2, 2)
     rest = aurixel("order", "refund", order)
     assert asked[-1].startswith("Give back 5.00 USD")
     assert rest.out == "5.00 USD was given back; the order is refunded\n"
@@ -208,6 +213,30 @@ def test_a_refund_asks_first_and_is_made_once(
         ("all", "done", ""),
     ]
     assert aurixel("ledger", "verify").code == 0
+
+
+def test_what_is_asked_about_is_what_is_given_back(
+    aurixel: Run, processor: Processor, post: Post, expected_logs: ExpectedLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected_logs("aurixel.payments", "refuses the refund x", times=1)
+    order = made(aurixel)
+    post(paid(order))
+    processor.write(answer="refused")
+    assert aurixel("order", "refund", order, "4.00", "--id", "x", "--yes").code == 1
+    processor.write(answer="done")
+    asked: list[str] = []
+    monkeypatch.setattr(click, "confirm", lambda text, **_: asked.append(text))
+    assert aurixel("order", "refund", order, "6.00", "--id", "x").out.startswith("6.00 USD was given back")
+    assert asked == [f"Give back 6.00 USD of order {order} of ada@example.com?"]
+
+
+def test_an_order_that_was_not_paid_is_not_asked_about(aurixel: Run, processor: Processor) -> None:
+    order = made(aurixel)
+    for words in ((), ("--yes",), ("5.00", "--yes")):
+        refused = aurixel("order", "refund", order, *words)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err == "error: an order that is created cannot be refunded\n"
+    assert processor.read()["refunds"] == {}
 
 
 def test_a_refund_without_an_answer_is_finished_by_running_it_again(
