@@ -152,9 +152,9 @@ def refund(
 
     if shell.json and not yes:
         raise click.UsageError("--json asks nothing: say --yes")
-    named = name or ("all" if amount is None else format_usd(amount))
-    if len(named) > 64 or not all(each.isascii() and (each.isalnum() or each in "._-") for each in named):
-        raise click.BadParameter("an id is at most 64 letters, digits, dots, dashes and underscores", param_hint="--id")
+    named = name if name is not None else "all" if amount is None else format_usd(amount)
+    if not 0 < len(named) <= 64 or not all(each.isascii() and (each.isalnum() or each in "._-") for each in named):
+        raise click.BadParameter("an id is 1 to 64 letters, digits, dots, dashes and underscores", param_hint="--id")
 
     async def work() -> tuple[Order, OwnRefund, bool]:
         settings = shell.settings("store", "payments")

@@ -74,6 +74,15 @@ def test_an_amount_that_is_none(aurixel: Run, amount: str) -> None:
     assert (refused.code, refused.error["code"]) == (2, "usage")
 
 
+@pytest.mark.parametrize("word", ["grant", "adjust"])
+def test_an_id_that_says_nothing_is_a_script_that_lost_it(aurixel: Run, word: str) -> None:
+    aurixel("account", "create", "a@b")
+    for empty in ("", " "):
+        refused = aurixel("credit", word, "a@b", "1", "--reason", "invoice", "--id", empty, "--json")
+        assert (refused.code, refused.error["code"]) == (2, "usage")
+    assert aurixel("account", "show", "a@b", "--json").json["available"] == "0.00"
+
+
 def test_a_grant_needs_a_reason(aurixel: Run) -> None:
     refused = aurixel("credit", "grant", "a@b", "1")
     assert refused.code == 2

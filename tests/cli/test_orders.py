@@ -144,6 +144,7 @@ def test_what_is_typed_wrong(aurixel: Run, processor: Processor) -> None:
         (("refund", "ord_none", "--yes"), 1, "no such order"),
         (("refund", "ord_none", "--json"), 2, "say --yes"),
         (("refund", "ord_none", "--id", "a:b", "--yes"), 2, "an id is"),
+        (("refund", "ord_none", "--id", "", "--yes"), 2, "an id is"),
         (("list", "--state", "lost"), 2, "states are created"),
         (("reconcile", "--backend", "none"), 2, "there are: acme"),
     ):

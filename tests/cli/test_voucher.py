@@ -203,6 +203,8 @@ def test_nothing_yet(shop: Run) -> None:
         ("list", "--state", "lost"),
         ("revoke", "K7QM"),
         ("revoke", "K7QM", "--reason", "x"),
+        ("revoke", "K7QM", "--reason", " "),
+        ("list", "--batch", ""),
         ("revoke", "../..", "--reason", "x"),
         ("redeem",),
     ],

@@ -94,8 +94,8 @@ def list_(host: CommandHost, batch: str | None, state: str | None) -> None:
     aurixel voucher list --batch K7QM --json
     """
 
-    within = read_id(batch or "")
-    if batch and (within is None or "-" in within):
+    within = None if batch is None else read_id(batch)
+    if batch is not None and (within is None or "-" in within):
         raise click.BadParameter(f"{batch!r} is no id of a batch, such as K7QM", param_hint="--batch")
 
     async def work() -> list[dict[str, Any]]:
@@ -168,6 +168,8 @@ def revoke(host: CommandHost, id: str, reason: str, author: str | None) -> None:
     aurixel voucher revoke K7QM-3F9A2C7D --reason "sent to the wrong address"
     """
 
+    if not reason.strip():
+        raise click.BadParameter("say why: it is all that anyone will know of it later", param_hint="--reason")
     name = read_id(id)
 
     async def work() -> Revoked | None:
