@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
-from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreDamaged, StoreUnavailable
 from aurixel.params import Instant, Usd, instant
 from aurixel.values import format_usd
 
@@ -107,7 +107,7 @@ class Shell:
     async def store(self, settings: Settings, *, make: bool = False) -> AsyncIterator[Store]:
         """The store, open; one that is not there is made only by who says `make`.
 
-        `ConfigError`: `store_missing`, `store_unavailable`, both with the store named.
+        `ConfigError`: `store_missing`, `store_unavailable`, `store_damaged`, with the store named.
         """
         from aurixel.storage import open_store
 
@@ -218,14 +218,17 @@ async def count_accounts(store: Store) -> int:
 
 @contextmanager
 def placing(settings: Settings) -> Iterator[None]:
-    """Faults that name a setting get its file and line; `StoreUnavailable` becomes one, with the store named."""
+    """Faults that name a setting get its file and line; `StoreUnavailable` becomes one, with the store and the reason named."""
     try:
         yield
     except ConfigError as error:
         raise settings.located(error) from error
     except StoreUnavailable as error:
-        fault, mend = f"the store {settings.store.shown} gives no answer", "is it running? try again"
-        raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error
+        fault, mend, code = f"gives no answer: {error}", "is it running? try again", "store_unavailable"
+        if isinstance(error, StoreDamaged):
+            fault, mend, code = f"is damaged ({error})", "restore it from a backup", "store_damaged"
+        fault = f"the store {settings.store.shown} {fault}"
+        raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code=code) from error
 
 
 # --- how it is written ------------------------------------------------------------------------------------------------

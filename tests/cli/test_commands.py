@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -370,6 +371,28 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(aurixel: Run
 
 
 # --- the shell --------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_damaged_is_not_one_to_wait_for(aurixel: Run, folder: Path) -> None:
+    file = folder / "var/aurixel.db"
+    aurixel("account", "create", "a@b")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
+        file.write_bytes(damaged)
+        done = aurixel("account", "list", "--json")
+        assert (done.code, done.error["code"]) == (1, "store_damaged")
+        assert "is damaged (SQLITE_CORRUPT) (restore it from a backup)" in done.error["message"]
+
+
+def test_a_store_that_is_locked_says_why(aurixel: Run, folder: Path) -> None:
+    import sqlite3
+
+    aurixel("account", "create", "a@b")
+    with closing(sqlite3.connect(folder / "var/aurixel.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = aurixel("credit", "grant", "a@b", "1", "--reason", "x", "--json")
+    assert (done.code, done.error["code"]) == (1, "store_unavailable")
+    assert "gives no answer: SQLite: SQLITE_BUSY (is it running? try again)" in done.error["message"]
 
 
 def test_without_a_configuration_a_command_says_so(run: Run, folder: Path) -> None:
