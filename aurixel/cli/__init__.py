@@ -81,7 +81,8 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args)
     try:
         code = cli.main(args=words, prog_name="aurixel", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where the descriptor was closed
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -130,7 +130,9 @@ class Shell:
         return asyncio.run(work)
 
     def show(self, value: object, text: str) -> None:
-        """The result, on stdout: `value` as JSON with `--json`, else `text`."""
+        """The result, on stdout: `value` as JSON with `--json`, else `text`. `click.ClickException` where that is closed."""
+        if sys.stdout is None:
+            raise click.ClickException("stdout is closed")
         click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
 
     @contextmanager
