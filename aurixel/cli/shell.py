@@ -278,6 +278,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
             exit_code, code, text = 1, error.code, error.message
         case AurixelError():
             exit_code, code, text = 2 if getattr(error, "typed", False) else 1, getattr(error, "code", "failed"), str(error)
+        case UnicodeEncodeError() if _undecoded(error):
+            exit_code, code, text = 2, "usage", f"what was typed is not UTF-8: {error.object!a}"
         case _:
             if "AURIXEL_DEBUG" not in os.environ and isinstance(error, OSError) and error.strerror:
                 exit_code, code, text = 1, "system", f"{error.filename or ''}: {error.strerror}".lstrip(": ")
@@ -301,6 +303,11 @@ def _code_refused(error: CodeRefused) -> str:
     if error.code == "mistyped":
         return "that is no code: a typing error"
     return "the code is not valid: it is unknown, used, revoked or expired"
+
+
+def _undecoded(error: UnicodeEncodeError) -> bool:
+    """Whether it is of bytes that Python could not decode as it read the command line."""
+    return "\udc80" <= error.object[error.start] <= "\udcff"
 
 
 def _usage(error: click.UsageError, *, with_hint: bool) -> str:

@@ -428,6 +428,15 @@ def test_what_was_typed_wrong_ends_with_2_and_a_hint(aurixel: Run, words: tuple[
     assert "--help` says more" in done.err
 
 
+def test_a_word_that_is_no_text_is_the_typists(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    for words in (("account", "show", "a\udcff@b"), ("credit", "grant", "a@b", "1", "--reason", "\udcff", "--json")):
+        done = aurixel(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "is not UTF-8" in done.err
+        done.err.encode()
+
+
 def test_an_error_is_json_where_json_was_asked_for(aurixel: Run) -> None:
     for words in (("usage", "x@y"), ("usage", "xy"), ("nothing",), ("credit", "grant", "--nothing")):
         error = aurixel(*words, "--json").error
