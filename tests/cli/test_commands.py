@@ -428,6 +428,25 @@ def test_what_was_typed_wrong_ends_with_2_and_a_hint(aurixel: Run, words: tuple[
     assert "--help` says more" in done.err
 
 
+def test_a_command_that_plugins_could_not_be_asked_for_says_so(aurixel: Run, folder: Path) -> None:
+    nowhere = aurixel("voucher", "create", "1", "--config", "nowhere.toml")
+    assert nowhere.code == 2
+    assert "No such command 'voucher'. Plugins could not be asked: nowhere.toml: there is no such file" in nowhere.err
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace('"limits", ', '"limits", "greeting", '))
+    absent = aurixel("voucher", "create", "1", "--json")
+    assert (absent.code, absent.error["code"]) == (2, "usage")
+    assert "Plugins could not be asked: conf/aurixel.toml:6 (plugins.enabled): the plugin 'greeting'" in absent.error["message"]
+    config.write_text("[nonsense]\n[rubbish]\n")
+    broken = aurixel("voucher", "create", "1", "--json").error["message"]
+    assert "Plugins could not be asked: conf/aurixel.toml:1 (nonsense): unknown section" in broken
+    assert "\n" not in broken
+    config.unlink()
+    unset = aurixel("acount")
+    assert "Did you mean 'account'?" in unset.err
+    assert "Plugins could not be asked: conf/aurixel.toml: there is no configuration file" in unset.err
+
+
 def test_a_word_that_is_no_text_is_the_typists(aurixel: Run) -> None:
     aurixel("account", "create", "a@b")
     for words in (("account", "show", "a\udcff@b"), ("credit", "grant", "a@b", "1", "--reason", "\udcff", "--json")):
