@@ -7,6 +7,7 @@ that `aurixel --help` loads neither a server nor a driver.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -87,6 +88,7 @@ def _config(args: Sequence[str]) -> str | None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     words = list(sys.argv[1:] if args is None else args)
+    sys.stdin = sys.stdin or io.StringIO()  # closed: there is nothing to read
     try:
         code = cli.main(args=words, prog_name="aurixel", standalone_mode=False)
         if sys.stdout is not None:  # it is where the descriptor was closed

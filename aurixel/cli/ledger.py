@@ -180,7 +180,7 @@ def repair(shell: Shell, name: str | None, email: str | None, yes: bool) -> None
                     click.echo(f"{step.account}: {step.what}" + (f": REFUSED: {step.refused}" if step.refused else ""))
             todo = [step.do for step in steps if step.do is not None]
             ask = f"do {'this' if len(todo) == 1 else f'these {len(todo)}'}?"
-            if todo and not yes and (shell.json or not click.confirm(ask, err=True)):
+            if todo and not yes and (shell.json or not shell.ask(ask)):
                 return steps, []
             return steps, [await do() for do in todo]
 

@@ -166,9 +166,9 @@ def refund(
             before = known is not None and known.state in ("waiting", "done")
             what = format_usd(await to_give_back(fulfilment, found, named, amount))
             if not yes and not before:
-                click.confirm(
-                    f"Give back {what} USD of order {found.id} of {await _email(store, found.account)}?", abort=True, err=True
-                )
+                question = f"Give back {what} USD of order {found.id} of {await _email(store, found.account)}?"
+                if not shell.ask(question):
+                    raise click.Abort
             after, made = await make(
                 fulfilment, bound, order_id, amount=amount, name=named, author=author or user(), reason=reason
             )

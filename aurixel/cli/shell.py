@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TextIO, TypeVar
 
 import click
 
@@ -33,6 +33,7 @@ __all__ = [
     "Shell",
     "Usd",
     "absent_places",
+    "at_terminal",
     "instant",
     "many",
     "placing",
@@ -138,7 +139,7 @@ class Shell:
     @contextmanager
     def bar(self, label: str, length: int) -> Iterator[Callable[[int, str], None]]:
         """A progress bar on a terminal's stderr, else nothing; it is told how much is done, and a word beside it."""
-        if self.json or not sys.stderr.isatty():
+        if self.json or not at_terminal(sys.stderr):
             yield lambda done, word: None
             return
         words = ""
@@ -155,6 +156,16 @@ class Shell:
                 shown.render_progress()
 
             yield tell
+
+    def ask(self, question: str) -> bool:
+        """What the person at the terminal says; `click.UsageError` where nobody says anything."""
+        try:
+            return click.confirm(question, err=True)
+        except click.Abort:  # Ctrl-C, or the end of what was piped in
+            if at_terminal(sys.stdin):
+                raise
+            click.echo(err=True)
+            raise click.UsageError("nobody is here to be asked: say --yes") from None
 
     def note(self, text: str) -> None:
         """A word to the person at the terminal, on stderr; none with `--json`."""
@@ -173,6 +184,11 @@ def shared(command: Callable[Concatenate[Shell, P], T]) -> Callable[P, T]:
     for names, how in reversed(SHARED):
         wrapped = click.option(*names, **how)(wrapped)
     return wrapped
+
+
+def at_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is at the other end; None is a stream that was closed before the start."""
+    return stream is not None and stream.isatty()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -214,6 +214,12 @@ def test_what_needs_a_human_ends_with_1(aurixel: Run, folder: Path) -> None:
     assert aurixel("ledger", "repair", "rollups", "--json").json["steps"][0]["refused"]
 
 
+def test_a_proof_needs_no_stderr(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    aurixel("account", "create", "a@b")
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it where the descriptor is closed
+    assert aurixel("ledger", "verify") == (0, "1 account, 0 records: everything adds up\n", "")
+
+
 def test_the_repairs_there_are(aurixel: Run) -> None:
     listed = aurixel("ledger", "repair", "--json").json
     assert set(listed["repairs"]) == {"finish-movements", "close-done-leases", "rollups"}

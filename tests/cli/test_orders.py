@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,11 +170,9 @@ def test_a_refund_asks_first_and_is_made_once(
     asked: list[str] = []
 
     def confirm(answer: bool) -> Callable[..., bool]:
-        def ask(text: str, *, abort: bool, err: bool) -> bool:
+        def ask(text: str, *, err: bool) -> bool:
             asked.append(text)
-            if not answer:
-                raise click.Abort
-            return True
+            return answer
 
         return ask
 
@@ -216,6 +216,21 @@ def test_a_refund_asks_first_and_is_made_once(
     assert aurixel("ledger", "verify").code == 0
 
 
+def test_a_refund_that_nobody_can_be_asked_about_needs_yes(
+    aurixel: Run, processor: Processor, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = made(aurixel)
+    post(paid(order))
+    for stdin in (io.StringIO(), None):  # at its end, and closed
+        monkeypatch.setattr(sys, "stdin", stdin)
+        done = aurixel("order", "refund", order, "4.00")
+        assert (done.code, done.out) == (2, "")
+        assert "error: nobody is here to be asked: say --yes\n" in done.err
+    assert processor.read()["refunds"] == {}
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert aurixel("order", "refund", order, "4.00").out.startswith("4.00 USD was given back")
+
+
 def test_what_is_asked_about_is_what_is_given_back(
     aurixel: Run, processor: Processor, post: Post, expected_logs: ExpectedLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,7 +241,7 @@ def test_what_is_asked_about_is_what_is_given_back(
     assert aurixel("order", "refund", order, "4.00", "--id", "x", "--yes").code == 1
     processor.write(answer="done")
     asked: list[str] = []
-    monkeypatch.setattr(click, "confirm", lambda text, **_: asked.append(text))
+    monkeypatch.setattr(click, "confirm", lambda text, err: asked.append(text) or err)
     assert aurixel("order", "refund", order, "6.00", "--id", "x").out.startswith("6.00 USD was given back")
     assert asked == [f"Give back 6.00 USD of order {order} of ada@example.com?"]
 

@@ -106,6 +106,12 @@ def test_a_typing_error_is_the_typists(shop: Run, redeem: Run) -> None:
     assert wrong not in str(done)
 
 
+def test_no_code_is_read_where_stdin_is_closed(shop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    refused = shop("voucher", "redeem", ADA, "--json")
+    assert (refused.code, refused.error["code"]) == (2, "code_mistyped")
+
+
 def test_too_many_wrong_codes_wait(shop: Run, redeem: Run) -> None:
     (code, good) = made(shop, "--count", "2")
     redeem(BOB, code["code"])

@@ -257,7 +257,7 @@ def _many(count: int, word: str) -> str:
 @contextmanager
 def _progress(host: CommandHost, label: str) -> Iterator[Told]:
     """A bar on stderr, where a person looks at it: takes (done, of)."""
-    if host.json or not sys.stderr.isatty():
+    if host.json or sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, of: None
         return
     with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
