@@ -118,6 +118,8 @@ def export(
 
     if not TABLES[table].dated and (since is not None or until is not None):
         raise click.UsageError(f"{table} are as they are now: they have no --since or --until")
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is not after --since: there is nothing between them")
     if shell.json and output is None:
         raise click.UsageError("--json tells what was written to --output; for JSON lines on stdout say --format jsonl")
     if output is not None and output.exists() and not force:
