@@ -122,6 +122,8 @@ def export(
         raise click.UsageError("--until is not after --since: there is nothing between them")
     if shell.json and output is None:
         raise click.UsageError("--json tells what was written to --output; for JSON lines on stdout say --format jsonl")
+    if output is None:
+        shell.need_stdout()
     if output is not None and output.exists() and not force:
         raise click.UsageError(f"{output} is there already; --force replaces it")
 

@@ -131,10 +131,14 @@ class Shell:
         return asyncio.run(work)
 
     def show(self, value: object, text: str) -> None:
-        """The result, on stdout: `value` as JSON with `--json`, else `text`. `click.ClickException` where that is closed."""
+        """The result, on stdout: `value` as JSON with `--json`, else `text`; as `need_stdout`."""
+        self.need_stdout()
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
+
+    def need_stdout(self) -> None:
+        """`click.ClickException` where stdout is closed: what nobody can be told is no success."""
         if sys.stdout is None:
             raise click.ClickException("stdout is closed")
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
 
     @contextmanager
     def bar(self, label: str, length: int) -> Iterator[Callable[[int, str], None]]:

@@ -531,9 +531,10 @@ def test_a_closed_pipe_is_no_traceback(aurixel: Run, folder: Path) -> None:
 def test_a_result_that_nobody_can_be_told_is_no_success(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     aurixel("account", "create", "a@b")
     monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the descriptor is closed
-    done = aurixel("key", "create", "a@b")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.endswith("error: stdout is closed\n")
+    for words in (("key", "create", "a@b"), ("ledger", "export", "balances")):
+        done = aurixel(*words)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.endswith("error: stdout is closed\n")
 
 
 def test_a_result_says_what_was_done(aurixel: Run) -> None:
