@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from aurixel.storage import Store, open_store
 from tests.cli.conftest import Done, Run
+from tests.harness.guard import ExpectedLogs
 
 CODE = re.compile(r"^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){6}$", re.MULTILINE)
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -79,6 +81,17 @@ def test_a_code_is_credited_once(shop: Run, redeem: Run) -> None:
     assert (other.code, other.error["code"]) == (1, "code_invalid")
     assert (available(shop, ADA), available(shop, BOB)) == ("10.00", "0.00")
     assert shop("ledger", "verify", "--json").json["ok"]
+
+
+def test_a_code_that_is_spent_for_nothing_is_no_success(shop: Run, redeem: Run, expected_logs: ExpectedLogs) -> None:
+    expected_logs("aurixel.payments", "settle it by hand", level=logging.ERROR, times=1)
+    for _ in range(4):
+        assert shop("credit", "grant", ADA, "1000000000", "--reason", "rich").code == 0
+    code = shop("voucher", "create", "1000000000", "--json").json["codes"][0]["code"]
+    for _ in range(2):
+        done = redeem(ADA, code)
+        assert done.code == 1
+        assert done.out.startswith("0.00 USD were credited")
 
 
 def test_a_code_may_be_an_argument(shop: Run) -> None:

@@ -217,6 +217,8 @@ def redeem(host: CommandHost, email: str, code: str) -> None:
     }
     was = f"{format_usd(done.amount)} USD were credited" + (" before, and are not again" if done.again else "")
     host.show(value, f"{was} (code {done.payment}, order {done.order}); available: {format_usd(done.available)} USD")
+    if not done.amount:  # its credit could not be moved: `aurixel order show` says why
+        raise click.exceptions.Exit(1)
 
 
 def _backend(desk: BillingDesk) -> Vouchers:
