@@ -229,10 +229,11 @@ def _prices(book: PriceBook) -> dict[str, str]:
 
 
 def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
+    source = value["catalogue"]["source"]
     lines = [
         f"plugins    {', '.join(value['plugins']) or 'none'}",
         f"upstreams  {', '.join(f'{name} ({kind})' for name, kind in value['upstreams'].items()) or 'none'}",
-        f"catalogue  from the {value['catalogue']['source']}, version {value['catalogue']['version']}",
+        "catalogue  none" if source == "none" else f"catalogue  from the {source}, version {value['catalogue']['version']}",
     ]
     lines += [f"live       {answer['upstream']}: {answer['answer']}" for answer in value.get("live", ())]
     if value["payments"]:

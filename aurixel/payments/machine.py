@@ -108,16 +108,21 @@ def known_refund(order: Order, name: str) -> OwnRefund | None:
     return next((refund for refund in reversed(order.refunds) if refund.name == name), None)
 
 
+def check_refundable(order: Order) -> None:
+    """`OrderRefused("not_refundable")` where no refund can begin, of whatever amount."""
+    if order.by_code:
+        raise OrderRefused("not_refundable", "nothing was paid for it here: it is the credit of a code")
+    if order.payment is None or order.state not in ("paid", "partly_refunded"):
+        raise OrderRefused("not_refundable", f"an order that is {order.state} cannot be refunded")
+
+
 def begin_refund(order: Order, name: str, amount: Nanos, author: str, reason: str, now_ms: int) -> Order:
     """The order with a refund more, whose credit is to be taken before the processor is asked. The order is at rest.
 
     A name is used once, unless its last attempt came to nothing. `OrderRefused`: "not_refundable", "amount_invalid",
     "refund_exists".
     """
-    if order.by_code:
-        raise OrderRefused("not_refundable", "nothing was paid for it here: it is the credit of a code")
-    if order.payment is None or order.state not in ("paid", "partly_refunded"):
-        raise OrderRefused("not_refundable", f"an order that is {order.state} cannot be refunded")
+    check_refundable(order)
     if amount <= 0 or amount % CENT:
         raise OrderRefused("amount_invalid", "a refund is of whole cents, above zero")
     if amount > order.refundable:
