@@ -38,7 +38,7 @@ class Sweep:
             if order.open:
                 left.append(order)
         self._told &= {order.id for order in left}
-        oldest = min((order.created_ms for order in left), default=None)
+        oldest = min((since for order in left if (since := order.waiting_ms) is not None), default=None)
         age = 0.0 if oldest is None else max(0, self._fulfilment.clock.wall_ms() - oldest) / 1000
         self._fulfilment.metrics.left(len(left), age)
         return len(left)

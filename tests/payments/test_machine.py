@@ -201,7 +201,7 @@ async def test_a_lost_dispute_stays(memory: MemoryStore, expected_logs: Expected
 
 
 async def test_a_dispute_of_more_than_was_paid_takes_what_was_paid(store: Store, expected_logs: ExpectedLogs) -> None:
-    """Processors say so: a bank's rate moves between the payment and the dispute. A no would leave the credit with the payer."""
+    """Processors say so: a bank's rate moves between the payment and the dispute. A no would leave them the credit."""
     expected_logs("aurixel.payments", "order o1 is disputed: its account is suspended", times=1)
     await begun(store)
     await begun(store, "o2")

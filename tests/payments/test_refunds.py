@@ -11,7 +11,7 @@ from aurixel.payments import CENT, OrderRefused, Sweep, refund
 from aurixel.plugin.billing import BillingError
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
-from tests.ledger.kit import BRISK, intent, ledger
+from tests.ledger.kit import BRISK, TestClock, intent, ledger
 from tests.payments.acme import Processor
 from tests.payments.kit import Counted, acme, begun, cents, ended, fulfilment, funds, paid, refunded, spend, take
 from tests.storage.model import MemoryStore
@@ -91,6 +91,24 @@ async def test_silence_keeps_the_credit_and_the_sweep_goes_on(
     assert counted.lefts[-1] == (0, 0.0)
     assert (await made.read("o1")).refunds[0].state == "done"
     assert processor.read()["refunds"] == {"o1:x:1": ["p1", 300]}
+
+
+async def test_what_waits_is_as_old_as_the_work_and_not_as_its_order(
+    memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """An order of last year whose refund waits for a minute is no reason to wake anybody."""
+    expected_logs("aurixel.payments", "a refund waits: its backend gives no answer", times=1)
+    processor, clock, counted = Processor(tmp_path), TestClock(), Counted()
+    processor.write(answer="silent")
+    await begun(memory)
+    made = fulfilment(memory, counted, clock)
+    await take(made, paid())
+    clock.ms += 365 * 86_400_000
+    with pytest.raises(BillingError):
+        await refund(made, acme(tmp_path), "o1", amount=300 * CENT, name="x", author="op")
+    clock.ms += 60_000
+    assert await Sweep(made, {"acme": acme(tmp_path)}).round() == 1
+    assert counted.lefts == [(1, 60.0)]
 
 
 async def test_a_no_of_the_processor_gives_the_credit_back(store: Store, tmp_path: Path, expected_logs: ExpectedLogs) -> None:
