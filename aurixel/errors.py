@@ -149,6 +149,10 @@ class JournalUnusable(JournalError):
     code = "journal_unusable"
 
 
+class JournalUnwritable(JournalError):
+    """The disk does not take what the journal is given: nothing in it is wrong, and it may be tried again."""
+
+
 class NodeAlive(AurixelError):
     """A node is not gone: its beat moved while it was looked at. `inc` is the incarnation, `name` its host."""
 

@@ -358,7 +358,7 @@ class PaymentMetrics:
         text = "Taken back by processors and covered by no credit, in US dollars."
         self._lost = Counter("aurixel_payment_losses_usd", text, registry=registry)
         self._left = Gauge("aurixel_open_orders", "Orders with work left after a sweep.", registry=registry)
-        text = "Age of the oldest order with work left after a sweep."
+        text = "Age of the oldest work that orders have left after a sweep."
         self._oldest = Gauge("aurixel_oldest_open_order_seconds", text, registry=registry)
 
     def webhook(self, backend: str, result: str, lag: float | None) -> None:

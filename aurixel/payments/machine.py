@@ -189,12 +189,13 @@ def _refund_ended(order: Order, event: RefundEnded, now_ms: int) -> Order:
 
 
 def _disputed(order: Order, event: Disputed, now_ms: int) -> Order:
-    _check(order, event.amount, event.currency)
+    _check_currency(order, event.currency)
     if event.amount == 0:
         raise OrderRefused("wrong_amount", "a dispute of nothing")
     if any(dispute.id == event.dispute for dispute in order.disputes):
         return order
-    amount = event.amount * CENT
+    # A bank that counts in another currency may want more than was paid, by its rate: no more than that was credited.
+    amount = min(event.amount * CENT, order.amount)
     dispute = Dispute(id=event.dispute, amount=amount, at_ms=now_ms)
     changed = next_rev(order, disputes=(*order.disputes, dispute))
     return replace(changed, moves=(*changed.moves, _move(changed, "dispute", event.dispute, -amount, order.backend, now_ms)))
@@ -220,9 +221,13 @@ def _dispute_closed(order: Order, event: DisputeClosed, now_ms: int) -> Order:
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _check(order: Order, amount: int, currency: str) -> None:
+def _check_currency(order: Order, currency: str) -> None:
     if currency != order.currency:
         raise OrderRefused("wrong_currency", "the amount is of another currency than the order")
+
+
+def _check(order: Order, amount: int, currency: str) -> None:
+    _check_currency(order, currency)
     if amount < 0 or amount * CENT > order.amount:
         raise OrderRefused("wrong_amount", "the amount is more than was paid")
 
