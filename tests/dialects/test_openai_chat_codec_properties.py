@@ -69,8 +69,13 @@ def conversations(draw: st.DrawFn) -> Conversation:
     if draw(st.booleans()):
         messages.append(said("system", Text(text=draw(TEXTS))))
     open_calls: list[ToolCall] = []
+    custom: set[str] = set()
     for _ in range(draw(st.integers(1, 3))):
-        results = [ToolResult(id=call.id, parts=tuple(draw(st.lists(TEXT_PARTS, max_size=1)))) for call in open_calls]
+        custom |= {call.id for call in open_calls if call.custom}
+        results = [
+            ToolResult(id=call.id, parts=tuple(draw(st.lists(TEXT_PARTS, max_size=1))), custom=call.id in custom)
+            for call in open_calls
+        ]
         if messages and not results and draw(st.booleans()) and messages[-1].role == "assistant":
             messages.append(said("system", Text(text=draw(TEXTS))))
         messages.append(said("user", *results, *draw(st.lists(MEDIA, min_size=0 if results else 1, max_size=3))))
