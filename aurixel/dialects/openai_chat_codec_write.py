@@ -351,7 +351,7 @@ class _Transcript:
                 raise unsupported("messages", "Such a part in a message of this role, with this model,")
         if not content and not calls and not thinking:
             return
-        message: Json = {"role": "assistant", "content": _said(content)}
+        message: Json = {"role": "assistant", "content": _said(content) if content else None if calls else ""}
         if thinking:
             message["reasoning_content"] = "".join(thinking)
         if calls:
@@ -369,10 +369,8 @@ class _Transcript:
         return {"id": known, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _said(content: list[Json]) -> list[Json] | str | None:
+def _said(content: list[Json]) -> list[Json] | str:
     """Text alone is a string, which every upstream takes."""
-    if not content:
-        return None
     if any(part["type"] != "text" for part in content):
         return content
     return "".join([part["text"] for part in content])

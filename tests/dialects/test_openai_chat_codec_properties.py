@@ -1,0 +1,157 @@
+"""Whatever `openai_chat` can say, said and read again, is the same; whatever it is sent is read, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aurixel.errors import ClientError
+from aurixel.plugin.canonical import (
+    Conversation,
+    Document,
+    Format,
+    Image,
+    Losses,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Sound,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from tests.dialects.test_openai_chat_codec_requests import ABLE, CHAT, RAW, read, said
+
+TEXTS = st.text(min_size=1, max_size=20)
+NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+IDS = st.text(min_size=1, max_size=40)
+SCHEMAS = st.sampled_from([None, RAW(b"{}"), RAW(b'{"type":"object"}')])
+TEXT_PARTS = st.builds(Text, text=TEXTS)
+MEDIA = st.one_of(
+    TEXT_PARTS,
+    st.builds(
+        Image,
+        data=st.just("AAAA"),
+        media_type=st.sampled_from(["image/png", "image/jpeg"]),
+        detail=st.sampled_from([None, "low", "auto"]),
+    ),
+    st.builds(Image, url=st.just("https://example.com/a.png")),
+    st.builds(Document, data=st.just("BBBB"), media_type=st.just("application/pdf"), name=TEXTS),
+    st.builds(Sound, data=st.just("CCCC"), format=st.sampled_from(["wav", "mp3"])),
+)
+CALLS = st.one_of(
+    st.builds(ToolCall, id=IDS, name=NAMES, arguments=TEXTS),
+    st.builds(ToolCall, id=IDS, name=NAMES, arguments=st.text(max_size=20), custom=st.just(True)),
+)
+TOOLS = st.one_of(
+    st.builds(
+        Tool,
+        name=NAMES,
+        description=st.none() | st.text(max_size=9),
+        schema=SCHEMAS,
+        strict=st.none() | st.booleans(),
+    ),
+    st.builds(Tool, name=NAMES, custom=st.just(True), grammar=SCHEMAS),
+)
+FLOATS = st.none() | st.floats(-2, 2)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    """Those that this dialect can express without loss."""
+    messages: list[Message] = []
+    if draw(st.booleans()):
+        messages.append(said("system", Text(text=draw(TEXTS))))
+    open_calls: list[ToolCall] = []
+    custom: set[str] = set()
+    for _ in range(draw(st.integers(1, 3))):
+        custom |= {call.id for call in open_calls if call.custom}
+        results = [
+            ToolResult(id=call.id, parts=tuple(draw(st.lists(TEXT_PARTS, max_size=1))), custom=call.id in custom)
+            for call in open_calls
+        ]
+        if messages and not results and draw(st.booleans()) and messages[-1].role == "assistant":
+            messages.append(said("system", Text(text=draw(TEXTS))))
+        messages.append(said("user", *results, *draw(st.lists(MEDIA, min_size=0 if results else 1, max_size=3))))
+        parts: list[Part] = []
+        if draw(st.booleans()):
+            parts.append(Thinking(text=draw(TEXTS), origin="openai_chat", at=0))
+        parts += draw(st.lists(TEXT_PARTS, max_size=1))
+        parts += draw(st.lists(st.builds(Refusal, text=TEXTS), max_size=1))
+        open_calls = draw(st.lists(CALLS, max_size=2))
+        parts += open_calls
+        messages.append(said("assistant", *(parts or [Text(text="a")])))
+    tools = tuple(draw(st.lists(TOOLS, max_size=2, unique_by=lambda tool: tool.name)))
+    choices = [st.none(), st.sampled_from([ToolChoice(mode=mode) for mode in ("auto", "none", "any")])]
+    if tools:
+        choices.append(st.builds(ToolChoice, mode=st.just("tool"), name=st.sampled_from([tool.name for tool in tools])))
+    effort = draw(st.sampled_from([None, "none", "minimal", "low", "medium", "high", "xhigh", "max"]))
+    return Conversation(
+        model="m",
+        messages=tuple(messages),
+        stream=draw(st.booleans()),
+        tools=tools,
+        tool_choice=draw(st.one_of(choices)) if tools else None,
+        parallel_tools=draw(st.none() | st.booleans()) if tools else None,
+        max_output=draw(st.none() | st.integers(1, ABLE.max_output)),
+        temperature=draw(FLOATS),
+        top_p=draw(FLOATS),
+        stop=tuple(draw(st.lists(st.text(max_size=5), max_size=4))),
+        format=draw(
+            st.none()
+            | st.just(Format(kind="json_object"))
+            | st.builds(Format, kind=st.just("json_schema"), name=TEXTS, schema=SCHEMAS, strict=st.none() | st.booleans())
+        ),
+        reasoning=None if effort is None else Reasoning(enabled=effort != "none", effort=effort),
+        verbosity=draw(st.sampled_from([None, "low", "high"])),
+        logprobs=draw(st.none() | st.integers(0, 20)),
+        seed=draw(st.none() | st.integers(0, 2**62)),
+        presence_penalty=draw(FLOATS),
+        frequency_penalty=draw(FLOATS),
+        logit_bias=draw(st.sampled_from([None, RAW(b'{"1":-2}')])),
+        cache_key=draw(st.none() | TEXTS),
+    )
+
+
+@given(conversations())
+def test_what_is_written_is_read_again(conversation: Conversation) -> None:
+    losses = Losses()
+    written = CHAT.write(conversation, ABLE, losses)
+    again = CHAT.read(CHAT.parse_request(written.body, {}), losses)
+    assert again == conversation
+    assert not losses
+
+
+FIELDS = ["tools", "tool_choice", "response_format", "stop", "functions", "function_call", "logit_bias", "user"]
+INSIDE = ["role", "content", "type", "text", "tool_calls", "function", "image_url", "url", "thinking_blocks"]
+OF_MESSAGES = ["content", "tool_calls", "function_call", "tool_call_id", "refusal", "thinking_blocks", "name"]
+ROLES = ["user", "assistant", "tool", "function", "system"]
+WORDS = st.text(max_size=4) | st.sampled_from(["text", "tool", "image_url", "data:,"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INSIDE), inner, max_size=4),
+    max_leaves=12,
+)
+MESSAGES = st.builds(
+    lambda role, rest: {"role": role, **rest},
+    st.sampled_from(ROLES),
+    st.dictionaries(st.sampled_from(OF_MESSAGES), JSON, max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), st.lists(MESSAGES, min_size=1, max_size=3))
+def test_whatever_is_sent_is_read_or_refused_by_name(fields: dict[str, Any], messages: list[Any]) -> None:
+    refused: list[ClientError] = []
+    try:
+        found = read(messages=messages, **fields)
+        if any(message.parts for message in found.messages):
+            CHAT.parse_request(CHAT.write(found, ABLE, Losses()).body, {})
+    except ClientError as error:
+        refused.append(error)
+    assert all(error.param in {"messages", *fields} for error in refused)
