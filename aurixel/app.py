@@ -69,6 +69,11 @@ _LAST_WORDS: Final = 2.0
 ROUTES: Final = {
     ("POST", "/v1/chat/completions"): "openai_chat",
     ("POST", "/v1/messages"): "anthropic_messages",
+    ("POST", "/v1/completions"): "openai_completions",
+    ("POST", "/v1/embeddings"): "openai_embeddings",
+    ("POST", "/v1/moderations"): "openai_moderations",
+    ("POST", "/v1/images/generations"): "openai_images",
+    ("POST", "/v1/audio/speech"): "openai_speech",
 }
 # The dialect whose error shape a family's other pages use.
 FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}

@@ -120,7 +120,13 @@ class OpenAI:
     """One upstream that speaks the OpenAI API."""
 
     kind: ClassVar[str] = "openai"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat",)}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("openai_chat", "openai_completions"),
+        "embeddings": ("openai_embeddings",),
+        "moderation": ("openai_moderations",),
+        "images": ("openai_images",),
+        "speech": ("openai_speech",),
+    }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
     def __init__(self, settings: OpenAISettings, host: Host) -> None:
