@@ -14,6 +14,7 @@ from aurixel.dialects.openai_completions import OpenAICompletions
 from aurixel.dialects.openai_embeddings import OpenAIEmbeddings
 from aurixel.dialects.openai_images import OpenAIImages
 from aurixel.dialects.openai_moderations import OpenAIModerations
+from aurixel.dialects.openai_responses import OpenAIResponses
 from aurixel.dialects.openai_speech import OpenAISpeech
 from aurixel.plugin.contracts import Dialect
 from aurixel.plugin.hookspecs import hookimpl
@@ -24,6 +25,7 @@ def register_dialects() -> Iterable[type[Dialect]]:
     """The built-in dialects."""
     return (
         OpenAIChat,
+        OpenAIResponses,
         AnthropicMessages,
         OpenAICompletions,
         OpenAIEmbeddings,
@@ -41,6 +43,7 @@ __all__ = [
     "OpenAIEmbeddings",
     "OpenAIImages",
     "OpenAIModerations",
+    "OpenAIResponses",
     "OpenAISpeech",
     "encode_error",
     "family_of",

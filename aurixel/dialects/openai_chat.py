@@ -28,6 +28,7 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
+from aurixel.dialects.openai_chat_codec import OpenAIChatCodec
 from aurixel.dialects.openai_chat_replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.dialects.stream_options import asked_usage, asking_usage
@@ -119,7 +120,7 @@ _MODALITIES: Final = msgspec.json.Decoder(list[str])
 _CACHE_OPTIONS: Final = msgspec.json.Decoder(_Breakpoint)
 
 
-class OpenAIChat:
+class OpenAIChat(OpenAIChatCodec):
     """The dialect."""
 
     name: ClassVar[str] = "openai_chat"

@@ -13,6 +13,7 @@ _MESSAGES: Final = [{"role": "user", "content": "How many words are these six?"}
 _REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "openai_chat": {"messages": _MESSAGES, "max_completion_tokens": 40},
+        "openai_responses": {"input": _MESSAGES, "max_output_tokens": 40},
         "anthropic_messages": {"messages": _MESSAGES, "max_tokens": 40},
         "openai_completions": {"prompt": "How many words are these six?", "max_tokens": 40},
         "openai_embeddings": {"input": "How many words are these six?"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -31,6 +31,10 @@ class DemoSettings(PluginSettings):
 
     delay: float = Field(default=0.0, ge=0, le=60)
     slow_delay: float = Field(default=0.2, ge=0, le=60)
+    # Which families' chat it speaks; a request of another one is translated.
+    speaks: tuple[Literal["openai_chat", "anthropic_messages"], ...] = Field(
+        default=("openai_chat", "anthropic_messages"), min_length=1
+    )
 
 
 class Reply:
@@ -73,6 +77,10 @@ class Demo:
     def __init__(self, settings: DemoSettings, host: Host) -> None:
         self.output_limit_field: str | None = "max_completion_tokens"
         self._settings, self._clock = settings, host.clock
+
+    def spoken(self, operation: str) -> Sequence[str]:
+        """See `SpeaksLess`."""
+        return self._settings.speaks if operation == "chat" else self.dialects[operation]
 
     def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
         """The dialect is all there is to say about where to go."""
