@@ -73,6 +73,11 @@ ROUTES: Final = {
     ("POST", "/v1/responses/input_tokens"): "openai_responses" + COUNTS,
     ("POST", "/v1/messages"): "anthropic_messages",
     ("POST", "/v1/messages/count_tokens"): "anthropic_messages" + COUNTS,
+    ("POST", "/v1/completions"): "openai_completions",
+    ("POST", "/v1/embeddings"): "openai_embeddings",
+    ("POST", "/v1/moderations"): "openai_moderations",
+    ("POST", "/v1/images/generations"): "openai_images",
+    ("POST", "/v1/audio/speech"): "openai_speech",
 }
 # The dialect whose error shape a family's other pages use.
 FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}

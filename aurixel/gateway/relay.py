@@ -87,11 +87,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         request = books.crossing.request
         came = _expect(reply.headers, request.replies or _EVENTS)
         kind = request.sent_as or came
-        books.events = kind.startswith(_EVENTS)
         reader = books.crossing.stream_reader(books.offer.input_tokens)
         if len(request.replies) > 1 and isinstance(reader, ReadsKinds):
-            reader.comes_as(came)
-        books.reader = reader
+            kind = reader.comes_as(came)
+        books.reader, books.events = reader, kind.startswith(_EVENTS)
         chunks = reply.chunks()
         try:
             async for chunk in chunks:

@@ -232,8 +232,8 @@ class StreamReader(Protocol):
 class ReadsKinds(Protocol):
     """A stream reader of a request with several `replies`: it is told which of them has come."""
 
-    def comes_as(self, kind: str) -> None:
-        """The media type of the reply, before its first byte is fed."""
+    def comes_as(self, kind: str) -> str:
+        """Before the first byte is fed: `kind` is the media type of the reply; the one to send the client is returned."""
 
 
 class Dialect(Protocol):

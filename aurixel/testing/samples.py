@@ -15,6 +15,11 @@ _REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "openai_chat": {"messages": _MESSAGES, "max_completion_tokens": 40},
         "openai_responses": {"input": _MESSAGES, "max_output_tokens": 40},
         "anthropic_messages": {"messages": _MESSAGES, "max_tokens": 40},
+        "openai_completions": {"prompt": "How many words are these six?", "max_tokens": 40},
+        "openai_embeddings": {"input": "How many words are these six?"},
+        "openai_moderations": {"input": "How many words are these six?"},
+        "openai_images": {"prompt": "Six words, drawn as a picture"},
+        "openai_speech": {"input": "How many words are these six?", "voice": "any"},
     }
 )
 

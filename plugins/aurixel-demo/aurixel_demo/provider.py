@@ -21,7 +21,7 @@ from aurixel.plugin import (
     classify_status,
     retry_after,
 )
-from aurixel_demo import script, shapes
+from aurixel_demo import media, script, shapes
 
 SCHEME: Final = "demo:"
 
@@ -65,7 +65,13 @@ class Demo:
     """An upstream inside the gateway."""
 
     kind: ClassVar[str] = "demo"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat", "anthropic_messages")}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("openai_chat", "anthropic_messages", "openai_completions"),
+        "embeddings": ("openai_embeddings",),
+        "moderation": ("openai_moderations",),
+        "images": ("openai_images",),
+        "speech": ("openai_speech",),
+    }
     Settings: ClassVar[type[BaseModel]] = DemoSettings
 
     def __init__(self, settings: DemoSettings, host: Host) -> None:
@@ -102,15 +108,19 @@ class Demo:
             body = shapes.error_body(dialect, status, "The demo was told to fail.")
             wait = "1" if status == 429 else None
             return Reply(status, "application/json", [body], pause=pause, dies=False, wait=wait)
-        created = self._clock.wall_ms() // 1000
-        if answer.stream:
-            pieces = list(shapes.events(dialect, answer, created))
-            if dies or answer.trouble == "error":
-                pieces = pieces[: len(pieces) // 2]
-            if answer.trouble == "error":
-                pieces.append(shapes.error_event(dialect))
-            return Reply(status, "text/event-stream", pieces, pause=pause, dies=dies, wait=None)
-        body = shapes.whole(dialect, answer, created)
+        made = self._answer(dialect, answer, self._clock.wall_ms() // 1000)
+        pieces = list(made.pieces)
         if dies:
-            body = body[: len(body) // 2]
-        return Reply(status, "application/json", [body], pause=pause, dies=dies, wait=None)
+            half = pieces[0][: len(pieces[0]) // 2]
+            pieces = pieces[: len(pieces) // 2] or [half]
+        elif answer.trouble == "error" and made.kind == media.EVENTS:
+            pieces = [*pieces[: len(pieces) // 2], shapes.error_event(dialect)]
+        return Reply(status, made.kind, pieces, pause=pause, dies=dies, wait=None)
+
+    def _answer(self, dialect: str, answer: script.Script, created: int) -> media.Answer:
+        made = media.answer(dialect, answer, created)
+        if made is not None:
+            return made
+        if answer.stream:
+            return media.Answer(media.EVENTS, tuple(shapes.events(dialect, answer, created)))
+        return media.Answer(media.JSON, (shapes.whole(dialect, answer, created),))

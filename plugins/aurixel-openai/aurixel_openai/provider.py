@@ -123,8 +123,12 @@ class OpenAI:
 
     kind: ClassVar[str] = "openai"
     dialects: ClassVar[Mapping[str, Sequence[str]]] = {
-        "chat": ("openai_chat", "openai_responses"),
+        "chat": ("openai_chat", "openai_responses", "openai_completions"),
         "count": ("openai_responses",),
+        "embeddings": ("openai_embeddings",),
+        "moderation": ("openai_moderations",),
+        "images": ("openai_images",),
+        "speech": ("openai_speech",),
     }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
