@@ -189,7 +189,9 @@ def _tool(tool: Tool, names: _Names, losses: Losses, native: bool) -> Json:
             spec["format"] = tool.grammar
         return {"type": "custom", "custom": spec}
     names.wrapped.add(spec["name"])
-    losses.emulate("tools.grammar" if tool.grammar is not None else "tools")
+    losses.emulate("tools.custom")
+    if tool.grammar is not None:
+        losses.emulate("tools.grammar")
     spec["parameters"] = _FREE_TEXT
     return {"type": "function", "function": spec}
 

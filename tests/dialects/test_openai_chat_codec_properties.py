@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.lib.streaming._deltas import accumulate_delta
 
 from aurixel.errors import ClientError
 from aurixel.plugin.canonical import (
+    Began,
     Conversation,
     Document,
+    Event,
     Format,
     Image,
     Losses,
@@ -18,14 +22,21 @@ from aurixel.plugin.canonical import (
     Part,
     Reasoning,
     Refusal,
+    Reply,
     Sound,
+    Stopped,
     Text,
+    TextDelta,
     Thinking,
+    ThinkingDelta,
+    ThinkingSealed,
     Tool,
+    ToolBegan,
     ToolCall,
     ToolChoice,
     ToolResult,
 )
+from aurixel.values import Usage
 from tests.dialects.test_openai_chat_codec_requests import ABLE, CHAT, RAW, read, said
 
 TEXTS = st.text(min_size=1, max_size=20)
@@ -155,3 +166,67 @@ def test_whatever_is_sent_is_read_or_refused_by_name(fields: dict[str, Any], mes
     except ClientError as error:
         refused.append(error)
     assert all(error.param in {"messages", *fields} for error in refused)
+
+
+# --- thinking through a client ------------------------------------------------------------------------------------------
+
+PROOFS = st.text(min_size=1, max_size=9)
+
+
+@st.composite
+def thoughts(draw: st.DrawFn, at: int) -> Thinking:
+    """Another dialect's thinking, at its place."""
+    origin = draw(st.sampled_from(["anthropic_messages", "openai_responses"]))
+    if draw(st.booleans()):
+        return Thinking(sealed=draw(PROOFS), hidden=True, origin=origin, at=at)
+    return Thinking(text=draw(st.text(max_size=9)), sealed=draw(st.none() | PROOFS), origin=origin, at=at)
+
+
+@st.composite
+def thinking_answers(draw: st.DrawFn) -> list[Part]:
+    """Thinking before, between and after texts and calls."""
+    parts: list[Part] = []
+    for kind in draw(st.lists(st.sampled_from(["text", "thinking"]), max_size=6)) + draw(
+        st.lists(st.sampled_from(["call", "thinking"]), max_size=4)
+    ):
+        if kind == "thinking":
+            parts.append(draw(thoughts(len(parts))))
+        elif kind == "call":
+            parts.append(ToolCall(id=f"c{len(parts)}", name="f", arguments="{}"))
+        elif not parts or not isinstance(parts[-1], Text):
+            parts.append(Text(text=draw(TEXTS)))
+    return parts
+
+
+def events_of(parts: list[Part]) -> list[Event]:
+    events: list[Event] = [Began(id="r")]
+    calls = 0
+    for part in parts:
+        if isinstance(part, Text):
+            events += [TextDelta(text=letter) for letter in part.text]
+        elif isinstance(part, Thinking):
+            events += [ThinkingDelta(text=letter, origin=part.origin) for letter in part.text]
+            events.append(ThinkingSealed(sealed=part.sealed, origin=part.origin, hidden=part.hidden))
+        elif isinstance(part, ToolCall):
+            events.append(ToolBegan(index=calls, id=part.id, name=part.name))
+            calls += 1
+    return [*events, Stopped(stop="end")]
+
+
+def given_back(message: dict[str, Any]) -> list[Part]:
+    """What is read of the next turn, in which the client gives an answer back as it got it."""
+    found = read(messages=[{"role": "user", "content": "x"}, message]).messages[1:]
+    return list(found[0].parts) if found else []
+
+
+@given(thinking_answers())
+def test_thinking_keeps_its_place_through_a_client(parts: list[Part]) -> None:
+    request = CHAT.parse_request(b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}', {})
+    whole = json.loads(CHAT.write_reply(Reply(id="r", parts=tuple(parts), stop="end"), request))
+    assert given_back(whole["choices"][0]["message"]) == parts
+    encoder = CHAT.stream_encoder(request)
+    sent = encoder.feed(events_of(parts)) + encoder.end(Usage({}))
+    together: dict[str, Any] = {}
+    for event in sent.split(b"\n\n")[:-2]:
+        accumulate_delta(together, json.loads(event.removeprefix(b"data: "))["choices"][0]["delta"])
+    assert given_back(together) == parts

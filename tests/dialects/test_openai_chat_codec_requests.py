@@ -279,6 +279,15 @@ def test_a_run_of_results_is_one_turn_with_what_the_user_says_next() -> None:
     )
 
 
+def test_a_result_may_hold_an_image() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    answer = {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "seen"}, image]}
+    assert turns(USER, {"role": "assistant", "tool_calls": [call]}, answer)[2] == said(
+        "user", ToolResult(id="c1", parts=(Text(text="seen"), Image(data="AAAA", media_type="image/png")))
+    )
+
+
 def test_a_result_goes_before_what_the_user_said_meanwhile() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": ""}}
     found = turns(
@@ -529,7 +538,7 @@ def test_free_text_is_wrapped_for_models_that_know_functions_only() -> None:
     assert written.wrapped == {"patch"}
     assert body["tools"][0]["function"]["parameters"]["required"] == ["input"]
     assert json.loads(body["messages"][1]["tool_calls"][0]["function"]["arguments"]) == {"input": 'a "b"'}
-    assert list(losses.emulated) == ["tools.grammar"]
+    assert list(losses.emulated) == ["tools.custom", "tools.grammar"]
 
 
 def test_allowed_tools_are_the_tools() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aurixel.dialects import OpenAIChat
+from aurixel.dialects.translation import Translation
 from aurixel.errors import ProviderError
 from aurixel.plugin.canonical import (
     Began,
@@ -35,7 +36,7 @@ from aurixel.plugin.canonical import (
     ToolDelta,
     ToolEnded,
 )
-from aurixel.plugin.contracts import ParsedRequest
+from aurixel.plugin.contracts import ModelRules, ParsedRequest
 from aurixel.values import Usage
 from tests.dialects.cases import Case, cases, name_of, play
 from tests.dialects.test_sdks import Canned, Handler
@@ -424,6 +425,37 @@ def test_what_is_encoded_is_decoded_again(events: list[Event], cuts: list[int], 
     assert reader.done
     assert (reader.usage == USAGE) or not asks
     assert summary(found) == summary(events)
+
+
+# --- through the driver -------------------------------------------------------------------------------------------------
+
+LONG = "n" * 65
+TOOLS = [{"type": "function", "function": {"name": LONG}}, {"type": "custom", "custom": {"name": "patch"}}]
+
+
+def upstream_names(translation: Translation) -> list[str]:
+    return [tool["function"]["name"] for tool in json.loads(bytes(translation.request.fields["tools"]))]
+
+
+def test_the_client_gets_its_own_tools_back() -> None:
+    """An upstream that knows functions of short names only; a client that has a long one, and one of free text."""
+    rules = ModelRules(context=1000, max_output=100)
+    wanted = [["a", LONG, False, "{}"], ["b", "patch", True, 'raw "text"']]
+    translation = Translation(CHAT, CHAT, asked(tools=TOOLS), rules)
+    first, second = upstream_names(translation)
+    assert len(first) <= 64
+    reader, decoder = translation.stream_reader(5), CHAT.stream_decoder()
+    made = [call(0, "a", first, "{}"), call(1, "b", second, '{"input":"raw '), call(1, arguments='\\"text\\""}')]
+    assert summary(decoder.feed(reader.feed(stream(*made))))[1:3] == wanted
+    assert reader.done
+
+    pieces = [{"id": "a", "function": {"name": first}}, {"id": "b", "function": {"name": second}}]
+    pieces[1]["function"]["arguments"] = json.dumps({"input": 'raw "text"'})  # type: ignore[index]
+    reply = {"id": "r", "choices": [{"index": 0, "message": {"tool_calls": pieces}, "finish_reason": "stop"}]}
+    usage, body = translation.read(json.dumps(reply).encode(), 5)
+    assert not usage.measured
+    parts = [part for part in CHAT.read_reply(body).parts if isinstance(part, ToolCall)]
+    assert [[part.id, part.name, part.custom, part.arguments] for part in parts] == wanted
 
 
 # --- the SDK ------------------------------------------------------------------------------------------------------------
