@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from aurixel.dialects.anthropic_messages_codec_blocks import json_object
-from aurixel.dialects.anthropic_messages_codec_read import ORIGIN, cited
+from aurixel.dialects.anthropic_messages_codec_blocks import ORIGIN, json_object
+from aurixel.dialects.anthropic_messages_codec_read_blocks import cited
 from aurixel.dialects.carriers import carried
 from aurixel.dialects.readers import invalid
 from aurixel.plugin.canonical import Citation, Part, Refusal, Reply, Stop, Text, Thinking, ToolCall

@@ -53,7 +53,7 @@ class _Writing:
     def written(self) -> Written:
         asked, losses, body = self._asked, self._losses, self._body
         if asked.logprobs is not None:
-            raise unsupported("logprobs", "Asking this model for the probabilities of tokens")
+            raise unsupported(losses.word("logprobs"), "Asking this model for the probabilities of tokens")
         for name in _NOT_SAID:
             if getattr(asked, name) is not None:
                 losses.drop(name)
@@ -169,7 +169,7 @@ class _Writing:
         elif "structured_outputs" in self._rules.traits:
             if form.description:
                 self._losses.drop("format.description")
-            schema, changed = closed_schema(form.schema, "format")
+            schema, changed = closed_schema(form.schema, self._losses.word("format"))
             if changed:
                 self._losses.change("format")
             config = self._body.setdefault("output_config", {})
@@ -184,7 +184,7 @@ class _Writing:
                 {
                     "name": name,
                     "description": form.description or _ANSWER_WORDS,
-                    "input_schema": object_schema(form.schema, "format"),
+                    "input_schema": object_schema(form.schema, self._losses.word("format")),
                 }
             )
             self._no_thinking()
