@@ -14,6 +14,7 @@ from aurixel.dialects.anthropic_messages_codec_read_blocks import Located, citat
 from aurixel.dialects.anthropic_messages_codec_replies import (
     ReplyBlock,
     StopDetails,
+    arguments_of,
     stop_of,
 )
 from aurixel.dialects.readers import invalid
@@ -75,7 +76,7 @@ class MessagesStreamDecoder:
         self._begun = self._stopped = False
         self._filled = False  # something of the open block has been told
         self._signature: list[str] = []
-        self._input = b""
+        self._input = ""
 
     def feed(self, events: bytes) -> list[Event]:
         """See `StreamDecoder`."""
@@ -124,7 +125,7 @@ class MessagesStreamDecoder:
         elif block.type == "tool_use":
             if not block.id or not block.name:
                 raise invalid("contains a call without an id or a name")
-            self._input = bytes(block.input)
+            self._input = arguments_of(block)
             out.append(ToolBegan(index=self._calls, id=block.id, name=block.name))
             self._calls += 1
 
@@ -177,7 +178,7 @@ class MessagesStreamDecoder:
         elif kind == "tool_use":
             index = self._calls - 1
             if not self._filled:
-                out.append(ToolDelta(index=index, arguments=self._input.decode() or "{}"))
+                out.append(ToolDelta(index=index, arguments=self._input or "{}"))
             out.append(ToolEnded(index=index))
 
     def _end(self, parsed: _StreamEvent, out: list[Event]) -> None:

@@ -155,9 +155,9 @@ class MessagesStreamEncoder:
         """The proof; that of another dialect travels inside a carrier."""
         sealed = event.sealed if event.origin == ORIGIN else carried(event.origin, event.sealed)
         if event.hidden:
-            self._close(out)
-            self._opened("hidden", {"type": "redacted_thinking", "data": sealed or ""}, b"", out)
-            self._close(out)
+            if sealed:
+                self._opened("hidden", {"type": "redacted_thinking", "data": sealed}, b"", out)
+                self._close(out)
             return
         if not sealed and self._open != "thinking":
             return

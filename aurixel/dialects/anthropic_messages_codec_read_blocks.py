@@ -192,14 +192,11 @@ class MessagesReading:
         elif kind == "tool_use":
             if not block.id or not block.name:
                 raise wrong("messages", "a list whose tool_use blocks have an id and a name")
-            parts.append(
-                ToolCall(
-                    id=block.id,
-                    name=block.name,
-                    arguments=bytes(block.input).decode(),
-                    cache=ttl_of(block.cache_control),
-                )
-            )
+            arguments = bytes(block.input).decode()
+            if arguments and not arguments.startswith("{"):
+                raise wrong("messages", "a list whose tool_use blocks have an object as input")
+            mark = ttl_of(block.cache_control)
+            parts.append(ToolCall(id=block.id, name=block.name, arguments=arguments, cache=mark))
         elif kind == "thinking":
             parts.append(_thinking(block.thinking or "", block.signature, len(parts)))
         elif kind == "redacted_thinking":

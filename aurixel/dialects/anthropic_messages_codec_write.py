@@ -14,6 +14,7 @@ import msgspec
 from aurixel.dialects.anthropic_messages_codec_blocks import Block, Blocks
 from aurixel.dialects.anthropic_messages_codec_schema import closed_schema, object_schema
 from aurixel.dialects.json_fields import unsupported, wrong
+from aurixel.errors import ClientError
 from aurixel.plugin.canonical import Conversation, Effort, Losses, Reasoning, ToolResult, Written
 from aurixel.plugin.contracts import ModelRules
 
@@ -82,8 +83,12 @@ class _Writing:
         names = self._blocks.names.changed
         if names:
             losses.change("tools.names")
+        try:
+            encoded = msgspec.json.encode(body)
+        except RecursionError:  # a schema that was taken apart
+            raise ClientError("too_deep", "The body is nested too deeply.", param=losses.word("format")) from None
         return Written(
-            body=msgspec.json.encode(body),
+            body=encoded,
             names=names,
             wrapped=frozenset(self._blocks.wrapped),
             answer_tool=self._answer_tool,

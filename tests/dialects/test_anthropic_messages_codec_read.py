@@ -257,6 +257,8 @@ def message(**block: Any) -> dict[str, Any]:
         ({"messages": [{"content": "a"}]}, "invalid_request", "messages"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "invalid_request", "messages"),
         (message(type="tool_use", id="a", input={}), "invalid_request", "messages"),
+        (message(type="tool_use", id="a", name="f", input=[]), "invalid_request", "messages"),
+        ({"tools": [{"name": "f", "input_schema": []}]}, "invalid_request", "tools"),
         (message(type="text"), "invalid_request", "messages"),
         (message(type="text", text="a", citations=[7]), "invalid_request", "messages"),
         (message(type="image"), "invalid_request", "messages"),
