@@ -368,7 +368,7 @@ def test_what_codex_sends_is_no_loss() -> None:
         tools=[FUNCTION, {"type": "custom", "name": "apply_patch", "description": "d"}, IN_CRM],
         tool_choice="auto",
         parallel_tool_calls=False,
-        reasoning={"effort": "medium", "summary": "auto"},
+        reasoning={"summary": "auto"},
         store=False,
         stream=True,
         include=["reasoning.encrypted_content"],
@@ -393,6 +393,7 @@ def test_what_codex_sends_is_no_loss() -> None:
         ({"tools": [{**FUNCTION, "defer_loading": False, "output_schema": None}]}, set()),
         ({"input": [USER, {"type": "web_search_call", "id": "ws_1", "status": "completed"}]}, {"input.web_search_call"}),
         ({"input": [USER, {"type": "secret"}]}, {"input"}),
+        ({"tools": [FUNCTION, {"type": "web_search", "external_web_access": False}]}, {"tools.web_search"}),
     ],
 )
 def test_what_has_no_name_is_told(fields: dict[str, Any], names: set[str]) -> None:
@@ -403,6 +404,7 @@ def test_what_has_no_name_is_told(fields: dict[str, Any], names: set[str]) -> No
     ("fields", "code", "param"),
     [
         ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools"),
+        ({"tools": [{"type": "web_search", "external_web_access": True}]}, "unsupported_parameter", "tools"),
         ({"tools": [{"type": "local_shell"}]}, "unsupported_parameter", "tools"),
         ({"tools": [{"type": "function"}]}, "invalid_request", "tools"),
         ({"tools": [{"type": "function", "name": "f", "parameters": "x"}]}, "invalid_request", "tools"),
