@@ -64,6 +64,7 @@ _ELSEWHERE: Final = frozenset(
         "input",
         "instructions",
         "metadata",
+        "modalities",
         "model",
         "prompt_cache_options",
         "prompt_cache_retention",

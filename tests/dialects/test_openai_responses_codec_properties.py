@@ -27,7 +27,7 @@ from aurixel.plugin.canonical import (
     ToolChoice,
     ToolResult,
 )
-from tests.dialects.test_openai_responses_codec_requests import ABLE, RAW, RESPONSES, read, said
+from tests.dialects.responses_talk import ABLE, RAW, RESPONSES, read, said
 
 TEXTS = st.text(min_size=1, max_size=20)
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
