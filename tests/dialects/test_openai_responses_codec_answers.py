@@ -40,6 +40,7 @@ from tests.dialects.responses_talk import (
 )
 
 
+@settings(deadline=None)
 @given(parts=st.lists(PARTS, max_size=6), cut=st.booleans())
 def test_any_answer_there_and_back(parts: list[Any], cut: bool) -> None:
     called = any(isinstance(part, ToolCall) for part in parts)
@@ -77,6 +78,7 @@ def _plain(parts: Iterable[Any]) -> list[Any]:
     return out
 
 
+@settings(deadline=None)
 @given(parts=st.lists(PARTS, max_size=4), cuts=st.lists(st.integers(0, 5000), max_size=4))
 def test_a_stream_passes_the_meter_however_it_is_cut(parts: list[Any], cuts: list[int]) -> None:
     stream = encoded([Began(id="x"), *events_of(parts), Stopped(stop="end")])
@@ -104,6 +106,7 @@ def test_a_spoilt_stream_is_decoded_or_refused(case: Case, mutations: list[tuple
         assert error.code == "upstream_invalid"  # noqa: PT017 - it need not be raised
 
 
+@settings(deadline=None)
 @given(swapped=st.tuples(st.integers(0, 12), st.integers(0, 12)), case=st.sampled_from(GOOD))
 def test_events_in_any_order_are_decoded_or_refused(swapped: tuple[int, int], case: Case) -> None:
     events = [event for event in EventSplitter().feed(case.client) if event]
