@@ -189,7 +189,9 @@ def _tool(tool: Tool, names: _Names, losses: Losses, native: bool) -> Json:
             spec["format"] = tool.grammar
         return {"type": "custom", "custom": spec}
     names.wrapped.add(spec["name"])
-    losses.emulate("tools.grammar" if tool.grammar is not None else "tools")
+    losses.emulate("tools.custom")
+    if tool.grammar is not None:
+        losses.emulate("tools.grammar")
     spec["parameters"] = _FREE_TEXT
     return {"type": "function", "function": spec}
 
@@ -351,7 +353,7 @@ class _Transcript:
                 raise unsupported("messages", "Such a part in a message of this role, with this model,")
         if not content and not calls and not thinking:
             return
-        message: Json = {"role": "assistant", "content": _said(content)}
+        message: Json = {"role": "assistant", "content": _said(content) if content else None if calls else ""}
         if thinking:
             message["reasoning_content"] = "".join(thinking)
         if calls:
@@ -369,10 +371,8 @@ class _Transcript:
         return {"id": known, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _said(content: list[Json]) -> list[Json] | str | None:
+def _said(content: list[Json]) -> list[Json] | str:
     """Text alone is a string, which every upstream takes."""
-    if not content:
-        return None
     if any(part["type"] != "text" for part in content):
         return content
     return "".join([part["text"] for part in content])
