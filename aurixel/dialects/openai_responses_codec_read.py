@@ -63,7 +63,6 @@ _ELSEWHERE: Final = frozenset(
         "include",
         "input",
         "instructions",
-        "metadata",
         "model",
         "prompt_cache_options",
         "prompt_cache_retention",

@@ -102,6 +102,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
     if text:
         body["text"] = text
     if conversation.user is not None:
+        losses.change("user")
         body["safety_identifier"] = sha256(b"aurixel:" + conversation.user.encode()).hexdigest()[:32]
     if conversation.cache_key is not None:
         body["prompt_cache_key"] = conversation.cache_key
