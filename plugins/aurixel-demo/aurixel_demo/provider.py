@@ -10,8 +10,8 @@ from typing import ClassVar, Final, Literal
 from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
+    AnyBody,
     Attempt,
-    Body,
     Classified,
     Host,
     Outgoing,
@@ -82,7 +82,7 @@ class Demo:
         """See `SpeaksLess`."""
         return self._settings.speaks if operation == "chat" else self.dialects[operation]
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """The dialect is all there is to say about where to go."""
         return Outgoing(method="POST", url=SCHEME + attempt.dialect, headers=(), body=body)
 
@@ -95,7 +95,8 @@ class Demo:
     async def open(self, outgoing: Outgoing) -> AsyncIterator[UpstreamReply]:
         """Answer the request in `outgoing.body`."""
         dialect = outgoing.url.removeprefix(SCHEME)
-        answer = script.write(b"".join(outgoing.body))
+        body = outgoing.body
+        answer = script.write(b"".join(body if isinstance(body, Sequence) else [piece async for piece in body]))
         if answer.trouble == "hang":
             await asyncio.Event().wait()
         yield self._reply(dialect, answer)
