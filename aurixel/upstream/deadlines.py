@@ -12,8 +12,9 @@ _NOT_WAITING: Final = 0.0
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Deadlines of one call, in seconds. `connect`: until there is a connection; `first_byte`: from then to the status
-    and headers; `idle`: waiting for the next piece of the body; `total`: all of it, the reader's own pauses included."""
+    """Deadlines of one call, in seconds. `connect`: until there is a connection; `first_byte`: from then (of a body that is
+    a stream: from its end) to the status and headers; `idle`: waiting for the next piece of the body, or for room to send
+    one of a stream; `total`: all of it, the reader's own pauses included."""
 
     connect: float = 5.0
     first_byte: float = 600.0
@@ -35,17 +36,35 @@ class Watch:
         self._timeouts, self._cut, self._call_at = timeouts, cut, loop.call_at
         self._timer: asyncio.TimerHandle | None = None
         self._head_by: float | None = None
+        self._head_here = False
         self._waiting_since = _NOT_WAITING
 
-    def connected(self) -> None:
-        """There is a connection, and the request goes out on it: from now the head of the answer is awaited."""
-        self._head_by = self.time() + self._timeouts.first_byte
+    def connected(self, *, stream: bool = False) -> None:
+        """There is a connection, and the request goes out on it: from now the head of the answer is awaited, unless the
+        body is a `stream`."""
+        if not stream:
+            self._head_by = self.time() + self._timeouts.first_byte
         self._cancel()
         self._look()
 
+    def sends(self) -> None:
+        """A piece of the stream is on its way out."""
+        if not self._head_here:
+            self._waiting_since = self.time()
+
+    def sends_no_more(self) -> None:
+        """It has left, or there was room for it."""
+        if not self._head_here:
+            self._waiting_since = _NOT_WAITING
+
+    def sent(self) -> None:
+        """The stream has been sent: now the head of the answer is awaited, if it is not here already."""
+        if not self._head_here:
+            self.connected()
+
     def head_came(self) -> float:
         """The head of the answer is here; how long it took since the call began."""
-        self._head_by = None
+        self._head_by, self._head_here, self._waiting_since = None, True, _NOT_WAITING
         return self.time() - self.began
 
     def waits(self) -> None:
