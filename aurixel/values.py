@@ -73,10 +73,19 @@ NO_COUNTS: Final[Counts] = MappingProxyType({})
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What one request consumed: class -> units, zero classes left out; `measured` by the upstream, or estimated by us."""
+    """What one request consumed: class -> units, zero classes left out; `measured` by the upstream, or estimated by us.
+
+    `guessed`: the classes that are estimates, where the others are not (the characters of a speech are known, its tokens
+    are not); empty: all of them or none, as `measured` says.
+    """
 
     counts: dict[str, int]
     measured: bool = True
+    guessed: frozenset[str] = frozenset()
+
+    def certain(self, counts: Counts) -> bool:
+        """Whether these classes of it are no estimates."""
+        return self.measured or (bool(self.guessed) and self.guessed.isdisjoint(counts))
 
 
 class Secret:

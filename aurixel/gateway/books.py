@@ -17,7 +17,7 @@ from aurixel.gateway.crossing import loss_counts
 from aurixel.gateway.offers import Offer
 from aurixel.ledger import MODALITY_OF, Hold, Matrix, Modality, Rules, Settlement
 from aurixel.plugin.contracts import StreamReader
-from aurixel.values import Nanos, Outcome, Usage
+from aurixel.values import Counts, Nanos, Outcome, Usage
 
 # What shows that an answer was generated; of an embedding it is the answer itself.
 _SHOWS_OUTPUT: Final[Mapping[Modality, tuple[str, ...]]] = {
@@ -28,6 +28,7 @@ _SHOWS_OUTPUT: Final[Mapping[Modality, tuple[str, ...]]] = {
 }
 # What is not charged of a whole reply that did not reach the client. Characters to speak and seconds to hear are input.
 _OUTPUT: Final = frozenset((*OUTPUT_SIDE, "images"))
+_PICTURE: Final = "images."
 
 
 class Books:
@@ -37,7 +38,8 @@ class Books:
     reported; `committed` whether the client has had a byte, `answered` whether it has had its whole answer, `delivered` how
     many bytes of the stream's output it has had (handed to its connection, whatever that did with them), `left` whether it
     has left and its upstream is read on without it. `events`: the client is being sent an event stream. `underway`: the
-    upstream tried last may have seen the request. `crossing`: how the request went there.
+    upstream tried last may have seen the request, and of an upload all of it. `begun`: a part of an upload has been sent,
+    which cannot be sent again. `crossing`: how the request went there.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Books:
         "_rules",
         "_surprised",
         "answered",
+        "begun",
         "committed",
         "consumed",
         "crossing",
@@ -75,6 +78,7 @@ class Books:
         self.answered = False
         self.delivered = 0
         self.left = False
+        self.begun = False
         self.underway = False
         self.consumed: Usage | None = None
         self.settlement: Settlement | None = None
@@ -89,6 +93,10 @@ class Books:
     def asked(self) -> None:
         """From now on the upstream may have seen the request, and bill us for it."""
         self.underway = True
+
+    def begins(self) -> None:
+        """A part of the upload is on its way: nobody has it any more, so that no other upstream can be asked."""
+        self.begun = True
 
     async def __aenter__(self) -> Books:
         return self
@@ -106,10 +114,10 @@ class Books:
         if cell == "ok" and not self._answers(seen):
             cell = "empty"
         usage = self._charged(cell, seen)
-        counts, cost = self._priced(usage) if usage is not None else ({}, 0)
+        counts, cost = self._priced(usage.counts) if usage is not None else ({}, 0)
         self.settlement = Settlement(
             cell=cell,
-            measured=usage is None or usage.measured,
+            measured=usage is None or usage.certain(counts),
             upstream=self.upstream,
             status=status,
             done_ms=self._clock.wall_ms(),
@@ -128,18 +136,33 @@ class Books:
             return Outcome(request_id=request_id, ending="refused")
         return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
 
-    def _priced(self, usage: Usage) -> tuple[dict[str, int], Nanos]:
+    def _priced(self, used: Counts) -> tuple[dict[str, int], Nanos]:
         price = self.offer.price
-        counts, cost, surprised = price.settle(price.charged(self.offer.dialect.operation, usage.counts))
+        counts, cost, surprised = price.settle(self._as_asked(price.charged(self.offer.dialect.operation, used)))
         if surprised:
             self._surprised()
         return counts, cost
+
+    def _as_asked(self, counts: Counts) -> Counts:
+        """A picture of a size or quality without a price is charged as the one that was asked for, which has one."""
+        asked = next((name for name in self.offer.request.most if name.startswith(_PICTURE)), "")
+        if not asked:
+            return counts
+        unpriced = [name for name in self.offer.price.missing(counts) if name.startswith(_PICTURE)]
+        if not unpriced:
+            return counts
+        kept = {name: count for name, count in counts.items() if name not in unpriced}
+        return {**kept, asked: kept.get(asked, 0) + sum(counts[name] for name in unpriced)}
 
     def _seen(self) -> Usage:
         """All that the upstream reported, or was seen to generate."""
         if self.reader is not None:
             return self.reader.estimate(self.offer.input_tokens)
-        return self.whole or Usage({"input": self.offer.input_tokens}, measured=False)
+        if self.whole is not None:
+            return self.whole
+        upload = self.offer.request.upload
+        units = upload.units if upload is not None else {}
+        return Usage({"input": self.offer.input_tokens, **units}, measured=False)
 
     def _answers(self, usage: Usage) -> bool:
         """Whether there is output in it, or should be none."""
@@ -160,7 +183,8 @@ class Books:
         if self.reader is not None:
             return self.reader.delivered(self.offer.input_tokens, self.delivered)
         counts = {name: count for name, count in seen.counts.items() if name.partition(".")[0] not in _OUTPUT}
-        return Usage(counts, measured=seen.measured and len(counts) == len(seen.counts))
+        whole = len(counts) == len(seen.counts)
+        return Usage(counts, measured=seen.measured and whole, guessed=seen.guessed)
 
     def _cell(self, error: BaseException | None) -> str:
         if isinstance(error, ClientGone):

@@ -7,18 +7,19 @@ upstreams that are at work to be read to their end: then no other leg is tried, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aurixel.clock import Clock
 from aurixel.dialects.translation import Crossing
 from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
 from aurixel.gateway.crossing import cross
+from aurixel.gateway.intake import Onward
 from aurixel.gateway.leaving import Interruptible
 from aurixel.gateway.relay import Delivery, Refused
 from aurixel.gateway.routing import Leg
 from aurixel.metrics import RequestMetrics
-from aurixel.plugin.contracts import Attempt, Changes, Outgoing
+from aurixel.plugin.contracts import AnyBody, Attempt, Changes, Outgoing
 from aurixel.registry import Observers
 from aurixel.upstream import Upstream, outbound_headers
 from aurixel.values import UpstreamAttempted
@@ -104,7 +105,7 @@ class Legs:
             except Refused:
                 raise
             except ProviderError as error:
-                if books.committed or books.left or books.settlement is not None:
+                if books.begun or books.committed or books.left or books.settlement is not None:
                     raise
                 failure = error
         assert failure is not None  # a plan has a leg
@@ -118,7 +119,10 @@ class Legs:
         try:
             outgoing = self._prepare(leg, crossing, delivery, output_limit)
             books.upstream = block.name
-            async with block.open(outgoing, self._upstream, books.asked) as reply:
+            # Of an upload the upstream has seen nothing to bill us for until it has all of it, or has answered.
+            asked = books.asked if isinstance(outgoing.body, Sequence) else _nothing
+            async with block.open(outgoing, self._upstream, asked) as reply:
+                books.asked()
                 status = reply.status
                 await delivery.relay(reply, block, read_on)
             code = ""
@@ -158,7 +162,10 @@ class Legs:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
         by_tokens = not offer.price.by_units(offer.dialect.operation)
         changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field, by_tokens=by_tokens)
-        body = leg.dialect.patch_request(crossing.request, changes)
+        body: AnyBody = leg.dialect.patch_request(crossing.request, changes)
+        upload = crossing.request.upload
+        if upload is not None and not upload.whole:
+            body = Onward(body, delivery.exchange, upload, begins=delivery.books.begins, ends=delivery.books.asked)
         straight = crossing.losses is None
         attempt = Attempt(
             operation=leg.dialect.operation,
@@ -170,6 +177,9 @@ class Legs:
             headers=outbound_headers(offer.head.headers) if straight else (),
         )
         return leg.upstream.prepare(attempt, body)
+
+
+def _nothing() -> None: ...
 
 
 def _shutting_down() -> GatewayError:

@@ -22,7 +22,7 @@ from aurixel.gateway.crossing import report
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.routing import UpstreamBlock
 from aurixel.gateway.timing import Timing
-from aurixel.plugin.contracts import Classified, StreamReader, UpstreamReply
+from aurixel.plugin.contracts import Classified, ReadsKinds, StreamReader, UpstreamReply
 from aurixel.registry import bounded
 from aurixel.values import Nanos, format_usd
 
@@ -85,10 +85,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     async def _stream(self, reply: UpstreamReply, read_on: Callable[[], bool]) -> None:
         exchange, books = self.exchange, self.books
         request = books.crossing.request
-        kind = _expect(reply.headers, request.replies or _EVENTS)
-        kind = request.sent_as or kind
+        came = _expect(reply.headers, request.replies or _EVENTS)
+        kind = request.sent_as or came
         books.events = kind.startswith(_EVENTS)
-        books.reader = reader = books.crossing.stream_reader(books.offer.input_tokens)
+        reader = books.crossing.stream_reader(books.offer.input_tokens)
+        if len(request.replies) > 1 and isinstance(reader, ReadsKinds):
+            reader.comes_as(came)
+        books.reader = reader
         chunks = reply.chunks()
         try:
             async for chunk in chunks:

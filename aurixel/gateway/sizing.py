@@ -24,7 +24,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """`want` and `least` are what to hold, in nano-dollars; `tokens` the most the request may use, both sides.
 
     `fixed` is the part that does not depend on the output's length and `rate` the dearest price of an output token in
-    nanos per million, for `affordable`. `limited` says that the client set the output limit itself.
+    nanos per million, for `affordable`. `limited` says that the client set the output limit itself, or that nobody can.
     """
 
     want: Nanos
@@ -52,7 +52,7 @@ def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: Pr
         if need.startswith("tool_calls."):
             most = request.calls.get(need, TOOL_CALLS)
             fixed += price.charge({need: most})
-    limited = request.output_limit is not None
+    limited = request.output_limit is not None or not request.limitable
     output = request.output_limit if request.output_limit is not None else rules.max_output
     shortest = output if limited else min(output, LEAST_OUTPUT)
     return Bound(

@@ -137,7 +137,9 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     priced by such units, each of them must have a price; else they count for nothing. `replies`: the media types of a sound
     reply (`audio/*` for any of a kind); empty: JSON, or an event stream where it streams. `sent_as`: the media type the
     client is sent, empty for that of the reply. With `stream` a reply goes out as it comes, whatever its type.
+
     `upload`: what reads its body, where that is an upload (`TakesUploads`); it may still be coming.
+    `limitable`: an output limit can be sent. Where it cannot, credit must cover the longest answer.
     """
 
     dialect: str
@@ -154,6 +156,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     replies: tuple[str, ...] = ()
     sent_as: str = ""
     upload: UploadReader | None = None
+    limitable: bool = True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dialect}>"
@@ -272,6 +275,14 @@ class StreamReader(Protocol):
         in the middle. The upstream's numbers where they cover no more than that, else the part of each output class in
         proportion. With all of `output_bytes` it is `estimate`.
         """
+
+
+@runtime_checkable
+class ReadsKinds(Protocol):
+    """A stream reader of a request with several `replies`: it is told which of them has come."""
+
+    def comes_as(self, kind: str) -> None:
+        """The media type of the reply, before its first byte is fed."""
 
 
 class Dialect(Protocol):
@@ -486,6 +497,7 @@ __all__ = [
     "PluginSettings",
     "PolicyCheck",
     "Provider",
+    "ReadsKinds",
     "ReplyReader",
     "Rewrite",
     "SpeaksLess",
