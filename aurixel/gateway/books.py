@@ -94,6 +94,13 @@ class Books:
         """From now on the upstream may have seen the request, and bill us for it."""
         self.underway = True
 
+    def answers(self) -> None:
+        """The upstream answers: it works, whatever it has been sent, and what an upload asks for is what it has by now."""
+        self.underway = True
+        upload = self.crossing.request.upload
+        if upload is not None and upload.request is not None:
+            self.crossing = Straight(self.crossing.dialect, upload.request)
+
     def begins(self) -> None:
         """A part of the upload is on its way: nobody has it any more, so that no other upstream can be asked."""
         self.begun = True

@@ -122,8 +122,9 @@ class Legs:
             # Of an upload the upstream has seen nothing to bill us for until it has all of it, or has answered.
             asked = books.asked if isinstance(outgoing.body, Sequence) else _nothing
             async with block.open(outgoing, self._upstream, asked) as reply:
-                books.asked()
                 status = reply.status
+                if 200 <= status < 300:
+                    books.answers()
                 await delivery.relay(reply, block, read_on)
             code = ""
         except RequestError as error:
@@ -162,10 +163,11 @@ class Legs:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
         by_tokens = not offer.price.by_units(offer.dialect.operation)
         changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field, by_tokens=by_tokens)
-        body: AnyBody = leg.dialect.patch_request(crossing.request, changes)
-        upload = crossing.request.upload
+        written = leg.dialect.patch_request(crossing.request, changes)
+        body: AnyBody = written
+        upload, books = crossing.request.upload, delivery.books
         if upload is not None and not upload.whole:
-            body = Onward(body, delivery.exchange, upload, begins=delivery.books.begins, ends=delivery.books.asked)
+            body = Onward(written, delivery.exchange, upload, begins=books.begins, ends=books.asked)
         straight = crossing.losses is None
         attempt = Attempt(
             operation=leg.dialect.operation,

@@ -158,7 +158,7 @@ class Pipeline:
                     model=books.offer.model.id,
                     upstream=settled.upstream,
                     dialect=ticket.dialect.name,
-                    stream=books.offer.request.stream,
+                    stream=books.crossing.request.stream,
                     ending=ending,
                     status=settled.status,
                     cost=settled.cost,

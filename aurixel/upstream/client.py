@@ -114,10 +114,11 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
     async def __aenter__(self) -> UpstreamReply:
         outgoing = self._outgoing
         del self._outgoing  # an answer may take an hour, and the body is large
+        session = self._upstream.pooled
         if not isinstance(outgoing.body, Sequence):
-            self._poured = Poured(outgoing.body, self._watch)
+            self._poured, session = Poured(outgoing.body, self._watch), self._upstream.single
         try:
-            answer = await self._send(outgoing, self._upstream.pooled if self._poured is None else self._upstream.single)
+            answer = await self._send(outgoing, session)
             if isinstance(answer, str) and self._pool_was_stale():
                 self._upstream.metrics.retried()
                 answer = await self._send(outgoing, self._upstream.single)
@@ -162,7 +163,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
                 outgoing.method,
                 URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
                 headers=[(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING],
-                data=self._poured or (Slices(outgoing.body) if outgoing.body else None),
+                data=Slices(outgoing.body) if isinstance(outgoing.body, Sequence) and outgoing.body else self._poured,
                 allow_redirects=False,
                 timeout=timeout_to_connect(min(self._timeouts.connect, self._timeouts.total)),
             )

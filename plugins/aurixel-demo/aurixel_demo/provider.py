@@ -10,8 +10,8 @@ from typing import ClassVar, Final
 from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
+    AnyBody,
     Attempt,
-    Body,
     Classified,
     Host,
     Outgoing,
@@ -68,7 +68,7 @@ class Demo:
         self.output_limit_field: str | None = "max_completion_tokens"
         self._settings, self._clock = settings, host.clock
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """The dialect is all there is to say about where to go."""
         return Outgoing(method="POST", url=SCHEME + attempt.dialect, headers=(), body=body)
 
@@ -81,7 +81,8 @@ class Demo:
     async def open(self, outgoing: Outgoing) -> AsyncIterator[UpstreamReply]:
         """Answer the request in `outgoing.body`."""
         dialect = outgoing.url.removeprefix(SCHEME)
-        answer = script.write(b"".join(outgoing.body))
+        body = outgoing.body
+        answer = script.write(b"".join(body if isinstance(body, Sequence) else [piece async for piece in body]))
         if answer.trouble == "hang":
             await asyncio.Event().wait()
         yield self._reply(dialect, answer)

@@ -1,0 +1,210 @@
+"""Tells of a sound file what it is and how long it lasts, from its first and last bytes and its size; it decodes nothing.
+
+Seconds are bounded on both sides by the size of the file, whatever its headers claim, and are a bound where they say
+nothing. Why the reader of headers is the one it is: docs/decisions/0021-uploads.md.
+"""
+
+from __future__ import annotations
+
+import io
+from math import ceil
+from typing import BinaryIO, Final, cast
+
+from tinytag import TinyTag, TinyTagException
+
+from aurixel.dialects.multipart import ENDS, File
+
+# The sparsest encoding of speech that is in use, in bytes a second: no file lasts longer than its bytes at this rate.
+SPARSEST: Final = 1000
+# The densest of each kind: none is shorter than its bytes at this rate (pictures inside it aside).
+_DENSEST: Final = {"mp3": 48_000, "ogg": 64_000, "mp4": 256_000, "flac": 1_600_000}
+# What its name and its media type call a sound. Of those that cannot begin in any other way, the first bytes must agree.
+_STRICT: Final = {
+    "wav": "wav",
+    "wave": "wav",
+    "x-wav": "wav",
+    "vnd.wave": "wav",
+    "flac": "flac",
+    "x-flac": "flac",
+    "ogg": "ogg",
+    "oga": "ogg",
+    "opus": "ogg",
+    "webm": "webm",
+    "m4a": "mp4",
+    "x-m4a": "mp4",
+    "mp4": "mp4",
+}
+_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_OTHER: Final = (
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"\x1f\x8b",
+    b"\x7fELF",
+    b"\xd0\xcf\x11\xe0",
+    b"BM",
+)
+_TEXT: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\x0c"
+# How many first bytes tell what a file is.
+TELLING: Final = 64
+
+
+def sound_kind(head: bytes) -> str | None:
+    """What the first bytes say: wav, flac, ogg, mp4, webm, mp3 or None."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "wav"
+    if head[:4] == b"fLaC":
+        return "flac"
+    if head[:4] == b"OggS":
+        return "ogg"
+    if head[4:8] in _BOXES:
+        return "mp4"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "webm"
+    if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
+        return "mp3"
+    return None
+
+
+def is_no_sound(head: bytes, filename: str, kind: str) -> bool:
+    """Whether the first bytes show that a file is none, or none of the kind that it says it is; another kind of sound than
+    its name says is the upstream's to judge."""
+    if sound_kind(head) is not None:
+        return head.startswith(b"\xff\xd8\xff")  # a picture, whose first bits are those of an mp3
+    if head.startswith(_OTHER) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return True
+    if not head.startswith((b"#!AMR", b"FORM", b"caff")) and not head.translate(None, _TEXT):
+        return True
+    said = {filename.rpartition(".")[2].lower(), kind.partition("/")[2]}
+    return not said.isdisjoint(_STRICT)
+
+
+class Sound(File):
+    """A sound while it passes. Beside its ends it keeps the beginning of an MP4's index, which may stand anywhere."""
+
+    def __init__(self, name: str, filename: str, kind: str) -> None:
+        super().__init__(name, filename, kind)
+        self._box = 0  # where the next box of an MP4 begins, at the top level
+        self._box_head = b""
+        self._index: list[bytes] = []
+        self._index_at = -1
+        self._index_size = 0
+        self._seconds: float | None = None
+
+    def write(self, data: bytes, start: int, end: int) -> None:
+        """See `File`."""
+        at = self.size
+        super().write(data, start, end)
+        if sound_kind(self.head[:8]) == "mp4":
+            self._walk(data, start, end, at)
+
+    def _walk(self, data: bytes, start: int, end: int, at: int) -> None:
+        """Follow the boxes through `data[start:end]`, which stands at `at` of the file."""
+        if self._index_at >= 0 and self._index_size < ENDS:
+            more = data[start : min(end, start + ENDS - self._index_size)]
+            self._index.append(more)
+            self._index_size += len(more)
+        while self._index_at < 0 and self._box + len(self._box_head) < at + end - start:
+            have = start + self._box + len(self._box_head) - at
+            self._box_head += data[have : min(end, have + 16 - len(self._box_head))]
+            size = int.from_bytes(self._box_head[:4], "big")
+            if len(self._box_head) < (16 if size == 1 else 8):
+                return
+            if self._box_head[4:8] == b"moov":
+                self._index_at, begun = self._box, max(start, start + self._box - at)
+                self._index = [self._box_head[: max(0, at - self._box)], data[begun : min(end, begun + ENDS)]]
+                self._index_size = sum(map(len, self._index))
+                return
+            if size == 1:
+                size = int.from_bytes(self._box_head[8:16], "big")
+            if size < 8:
+                self._index_at, self._index_size = 1 << 62, ENDS  # the last box, or nonsense
+                return
+            self._box += size
+            self._box_head = b""
+
+    @property
+    def most_seconds(self) -> int:
+        """What it lasts at most, whole seconds, if it is no larger than now."""
+        return longest(self.head, self.size)
+
+    def seconds(self) -> tuple[int, bool]:
+        """How long it lasts, rounded up to whole seconds, and whether its headers say so: else it is the bound."""
+        most = self.most_seconds
+        if self._seconds is None:
+            self._seconds = self._told()
+        if not self._seconds > 0:
+            return most, False
+        least = self.size / _DENSEST.get(sound_kind(self.head) or "", 1 << 62)
+        return min(most, ceil(max(self._seconds, least))), True
+
+    def _told(self) -> float:
+        """Seconds by the headers; 0 where they say nothing."""
+        kind = sound_kind(self.head)
+        if kind is None or kind == "webm":
+            return 0.0
+        ends = _Ends(self, self._index_at, b"".join(self._index)) if kind != "ogg" else io.BytesIO(_joined_pages(self))
+        try:
+            tag = TinyTag.get(file_obj=cast(BinaryIO, ends), tags=False)
+        except (TinyTagException, OverflowError):
+            return 0.0
+        missed = isinstance(ends, _Ends) and ends.missed
+        if kind == "mp3" and missed:  # it looked for more frames than were kept: their mean rate is known
+            return self.size / (tag.bitrate * 125) if tag.bitrate else 0.0
+        return 0.0 if missed and kind == "wav" else tag.duration or 0.0
+
+
+def longest(head: bytes, size: int) -> int:
+    """Whole seconds that a file of `size` bytes lasts at most: of plain samples by their number, else at `SPARSEST`."""
+    rate = SPARSEST
+    at = head.find(b"fmt ", 12, 4096) if sound_kind(head) == "wav" else -1
+    if at >= 0 and len(head) >= at + 24:
+        coding, channels = (int.from_bytes(head[at + 8 + 2 * n : at + 10 + 2 * n], "little") for n in (0, 1))
+        samples, bits = int.from_bytes(head[at + 12 : at + 16], "little"), int.from_bytes(head[at + 22 : at + 24], "little")
+        if coding in (1, 3, 0xFFFE) and channels and samples and bits >= 8:
+            rate = max(SPARSEST, channels * samples * (bits // 8))
+    return max(1, -(-size // rate))
+
+
+def _joined_pages(sound: Sound) -> bytes:
+    """An Ogg file without its middle: what counts its samples is in its first and in its last pages."""
+    if sound.size <= ENDS:
+        return sound.head
+    return sound.head[: sound.head.rfind(b"OggS")] + sound.tail[max(0, sound.tail.find(b"OggS")) :]
+
+
+class _Ends:
+    """A file of which only parts are left. `missed`: something else of it was asked for, and not given."""
+
+    def __init__(self, sound: Sound, index_at: int, index: bytes) -> None:
+        tail = sound.tail
+        self._parts = ((0, sound.head), (sound.size - len(tail), tail), (index_at, index))
+        self._size = sound.size
+        self._at = 0
+        self.missed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """As a file's; nothing where there is a hole."""
+        size = max(0, self._size - self._at) if size < 0 else min(size, max(0, self._size - self._at))
+        pieces = []
+        for begin, part in self._parts:
+            if size and 0 <= self._at - begin < len(part):
+                pieces.append(part[self._at - begin : self._at - begin + size])
+                self._at += len(pieces[-1])
+                size -= len(pieces[-1])
+        self.missed |= size > 0
+        return b"".join(pieces)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file's."""
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._at
+
+
+__all__ = ["SPARSEST", "TELLING", "Sound", "is_no_sound", "longest", "sound_kind"]
