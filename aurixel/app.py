@@ -28,9 +28,10 @@ from aurixel.dialects.translation import pairs
 from aurixel.edge import Edge, Heads, Itself, Limits, Ops, Proxies, Routes, pages
 from aurixel.errors import AurixelError, ConfigError, ConfigFaults, JournalUnusable, StoreUnavailable
 from aurixel.gateway.auth import Auth
+from aurixel.gateway.counting import Counting
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
-from aurixel.gateway.pipeline import Pipeline
+from aurixel.gateway.pipeline import COUNTS, Pipeline
 from aurixel.gateway.policy import BoundCheck, Policy
 from aurixel.gateway.routing import Routing, UpstreamBlock
 from aurixel.keys import KeyCache
@@ -68,7 +69,17 @@ _LAST_WORDS: Final = 2.0
 # The relay's doors: who asks here speaks this dialect.
 ROUTES: Final = {
     ("POST", "/v1/chat/completions"): "openai_chat",
+    ("POST", "/v1/responses"): "openai_responses",
+    ("POST", "/v1/responses/input_tokens"): "openai_responses" + COUNTS,
     ("POST", "/v1/messages"): "anthropic_messages",
+    ("POST", "/v1/messages/count_tokens"): "anthropic_messages" + COUNTS,
+    ("POST", "/v1/completions"): "openai_completions",
+    ("POST", "/v1/embeddings"): "openai_embeddings",
+    ("POST", "/v1/moderations"): "openai_moderations",
+    ("POST", "/v1/images/generations"): "openai_images",
+    ("POST", "/v1/audio/speech"): "openai_speech",
+    ("POST", "/v1/audio/transcriptions"): "openai_transcriptions",
+    ("POST", "/v1/audio/translations"): "openai_translations",
 }
 # The dialect whose error shape a family's other pages use.
 FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}
@@ -213,15 +224,17 @@ class App:
             believe_for=settings.outage.believe_keys_for,
         )
         defer(keys.close)
+        policy, routing = Policy(checks), Routing(upstreams, registry.dialects)
         self.service = pipeline = Pipeline(
             auth=Auth(keys),
             dialects=registry.dialects,
             offers=Offers(self.catalogue, requests),
-            policy=Policy(checks),
+            policy=policy,
             ledger=ledger,
             matrix=matrix_in_force(settings.ledger.settlement),
-            routing=Routing(upstreams, registry.dialects),
+            routing=routing,
             legs=legs,
+            counting=Counting(self.catalogue, policy, routing, legs, upstream),
             metrics=requests,
             observers=observers,
             clock=clock,
@@ -252,7 +265,8 @@ class App:
             if backends:
                 self.spawn(self._sweep_orders(Sweep(fulfilment, backends)), "orders")
         heads = Heads(Proxies(str(network) for network in settings.server.trusted_proxies), clock)
-        routes = Routes(ROUTES, FAMILIES, family_of)
+        named = {route: registry.dialects[route.removesuffix(COUNTS)].family for route in ROUTES.values()}
+        routes = Routes(ROUTES, FAMILIES, family_of, named)
         plain = pages(pipeline, routes, heads, self._cards, Webhooks(backends, fulfilment))
         self._edge = Edge(pipeline, routes, plain, heads, limits=self._limits())
         address = settings.server.listen if seat is None else settings.server.listen.model_copy(update={"port": seat.port})

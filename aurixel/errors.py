@@ -4,6 +4,7 @@ AurixelError
 ├── ConfigError            what the operator wrote is wrong: names the place and the mend
 │   └── ConfigFaults       several of them at once: all that were found, not the first
 ├── StoreUnavailable       no answer from the store: what was sent may or may not have happened, or may still happen
+│   └── StoreDamaged       what it has is not what was written there
 ├── JournalError           the journal cannot be written or cannot be read
 │   └── JournalUnusable    its folder cannot be had: another process has it, or it cannot be written
 ├── NodeAlive              the node whose journal was to be adopted still beats
@@ -128,6 +129,10 @@ class StoreUnavailable(AurixelError):
     """The store gave no answer. The operation may have happened, may not have, or may still land later."""
 
 
+class StoreDamaged(StoreUnavailable):
+    """The store's file is not what was written there: it answers nothing that can be believed, now or later."""
+
+
 class JournalError(AurixelError):
     """The journal cannot be written or read; `place` is `file:offset` where known."""
 
@@ -142,6 +147,10 @@ class JournalUnusable(JournalError):
     """The journal's folder cannot be had: another process keeps its journal there, or it cannot be written."""
 
     code = "journal_unusable"
+
+
+class JournalUnwritable(JournalError):
+    """The disk does not take what the journal is given: nothing in it is wrong, and it may be tried again."""
 
 
 class NodeAlive(AurixelError):

@@ -37,6 +37,8 @@ _CODES: Final = {
     "gateway": GATEWAY_CODES,
 }
 OTHER: Final = "other"
+# How a request ends that only asked how many tokens it has.
+COUNTED: Final = "counted"
 _LOSSES: Final = ("dropped", "emulated", "changed")
 
 
@@ -103,10 +105,11 @@ class RequestMetrics(Scraped):
         endings: Iterable[str],
         translations: Iterable[tuple[str, str]] = (),
     ) -> None:
-        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`.
+        """`endings` are the cells of the settlement matrix; a request refused before them ends as `refused_early`,
+        and one that only counts tokens as `counted`.
         `translations` are the pairs of dialects that there is a way between."""
         dialects, upstreams = tuple(dialects), tuple(upstreams)
-        self._requests = dict.fromkeys(product(dialects, (*endings, "refused_early")), 0)
+        self._requests = dict.fromkeys(product(dialects, (*endings, COUNTED, "refused_early")), 0)
         self._seconds = {dialect: Sums(_SECONDS) for dialect in dialects}
         self._first = {dialect: Sums(_SECONDS) for dialect in dialects}
         self._refusals = {(kind, code): 0 for kind, codes in _CODES.items() for code in (*codes, OTHER)}
@@ -355,7 +358,7 @@ class PaymentMetrics:
         text = "Taken back by processors and covered by no credit, in US dollars."
         self._lost = Counter("aurixel_payment_losses_usd", text, registry=registry)
         self._left = Gauge("aurixel_open_orders", "Orders with work left after a sweep.", registry=registry)
-        text = "Age of the oldest order with work left after a sweep."
+        text = "Age of the oldest work that orders have left after a sweep."
         self._oldest = Gauge("aurixel_oldest_open_order_seconds", text, registry=registry)
 
     def webhook(self, backend: str, result: str, lag: float | None) -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 else:
     IntParam = click.ParamType
 
-_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])")
+_SPAN: Final = re.compile(r"(\d{1,5})([smhdw])", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -64,9 +66,13 @@ class Instant(IntParam):
             except ValueError:
                 self.fail(f"{value!r} is neither a date such as {date(2026, 12, 31)}, nor a span such as 90d", param, ctx)
             at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return round(at.timestamp() * 1000)
+        try:
+            at = at.astimezone(UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is not within the years 1 to 9999 (UTC)", param, ctx)
+        return (at - _EPOCH) // _MILLISECOND
 
 
 def instant(at_ms: int | None) -> str | None:
     """RFC 3339, UTC, to the second."""
-    return None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at_ms is None else datetime.fromtimestamp(at_ms // 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -20,7 +20,7 @@ NANOS_PER_CENT: Final = NANOS_PER_USD // 100
 # Amounts stay under this in every store and counter: two of them still add up inside a signed 64-bit integer.
 MAX_NANOS: Final = 2**62 - 1
 
-_USD = re.compile(r"-?0*(\d+)(\.\d{1,9})?")
+_USD = re.compile(r"-?0*(\d+)(\.\d{1,9})?", re.ASCII)
 _MOST_DIGITS: Final = 18
 
 

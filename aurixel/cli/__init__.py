@@ -7,6 +7,7 @@ that `aurixel --help` loads neither a server nor a driver.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from aurixel.cli.prices import prices, reload
 from aurixel.cli.serve import serve
 from aurixel.cli.shell import report
 from aurixel.cli.usage import usage
+from aurixel.errors import ConfigError, ConfigFaults
 
 __all__ = ["main"]
 
@@ -40,12 +42,19 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Plugins are asked only for names that nobody here has: their import is slow, and may fail."""
-        name = args[0]
-        if super().get_command(ctx, name) is None and (extended := with_plugin_commands(self, _config(args))) is not None:
-            found = extended.commands.get(name)
+        name, silent = args[0], ""
+        if super().get_command(ctx, name) is None:
+            try:
+                found = with_plugin_commands(self, _config(args)).commands.get(name)
+            except ConfigError as error:
+                first = error.faults[0] if isinstance(error, ConfigFaults) else error
+                found, silent = None, f" Plugins could not be asked: {first}"
             if found is not None:
                 return name, found, args[1:]
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise click.UsageError(error.format_message() + silent, ctx) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -79,9 +88,11 @@ def _config(args: Sequence[str]) -> str | None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     words = list(sys.argv[1:] if args is None else args)
+    sys.stdin = sys.stdin or io.StringIO()  # closed: there is nothing to read
     try:
         code = cli.main(args=words, prog_name="aurixel", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where the descriptor was closed
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

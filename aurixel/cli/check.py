@@ -23,8 +23,9 @@ _PER_ONE = ("images", "audio_seconds", "requests", "tool_calls")
 
 
 @click.command()
+@click.option("--live", is_flag=True, help="Also ask each upstream whether it answers and knows our key.")
 @shared
-def check(shell: Shell) -> None:
+def check(shell: Shell, live: bool) -> None:
     """Check configuration, plugins, models and prices; change nothing.
 
     Lists each model with its state: served at the price shown, unpriced (refused until it has one), or without an
@@ -43,8 +44,9 @@ def check(shell: Shell) -> None:
     found = shell.run(_store(shell, settings, files, checks, registry, faults))
     snapshot = found.snapshot
     models = _models(settings, snapshot)
+    answers = _live(shell, settings, registry) if live and registry is not None else []
     value = {
-        "ok": not faults,
+        "ok": not faults and all(answer["ok"] for answer in answers),
         "faults": [
             {"code": fault.code, "message": fault.message, "place": fault.place, "mend": fault.mend} for fault in faults
         ],
@@ -52,6 +54,7 @@ def check(shell: Shell) -> None:
         "client_gone": settings.ledger.client_gone,
         "settlement": _settlement(settings),
         "upstreams": {name: block.provider for name, block in settings.upstreams.items()},
+        **({"live": answers} if live else {}),
         "payments": list(settings.payments),
         "catalogue": {
             "source": found.source,
@@ -61,7 +64,7 @@ def check(shell: Shell) -> None:
         "models": models,
     }
     shell.show(value, _text(value, faults))
-    if faults:
+    if not value["ok"]:
         raise click.exceptions.Exit(1)
 
 
@@ -97,6 +100,22 @@ def _upstreams(settings: Settings, registry: Registry, faults: list[ConfigError]
             registry.build_provider(name, block.provider, block.settings, QuietHost(name))
         except ConfigError as error:
             _found(settings, faults, error)
+
+
+def _live(shell: Shell, settings: Settings, registry: Registry) -> list[dict[str, Any]]:
+    """What each upstream that can be made answers; those that cannot are among the faults."""
+    from aurixel.cli.live import ask_all
+
+    providers = {}
+    for name, block in settings.upstreams.items():
+        try:
+            providers[name] = registry.build_provider(name, block.provider, block.settings, QuietHost(name))
+        except ConfigError:
+            continue
+    return [
+        {"upstream": name, "ok": answer.ok, "answer": answer.text, "status": answer.status}
+        for name, answer in shell.run(ask_all(providers)).items()
+    ]
 
 
 def _payments(settings: Settings, registry: Registry, faults: list[ConfigError]) -> None:
@@ -210,11 +229,13 @@ def _prices(book: PriceBook) -> dict[str, str]:
 
 
 def _text(value: Mapping[str, Any], faults: list[ConfigError]) -> str:
+    source = value["catalogue"]["source"]
     lines = [
         f"plugins    {', '.join(value['plugins']) or 'none'}",
         f"upstreams  {', '.join(f'{name} ({kind})' for name, kind in value['upstreams'].items()) or 'none'}",
-        f"catalogue  from the {value['catalogue']['source']}, version {value['catalogue']['version']}",
+        "catalogue  none" if source == "none" else f"catalogue  from the {source}, version {value['catalogue']['version']}",
     ]
+    lines += [f"live       {answer['upstream']}: {answer['answer']}" for answer in value.get("live", ())]
     if value["payments"]:
         lines.insert(2, f"payments   {', '.join(value['payments'])}")
     if value["catalogue"]["files_differ"]:

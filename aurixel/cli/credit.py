@@ -69,6 +69,8 @@ def _move(
 
     if not reason.strip():
         raise click.BadParameter("say why: it is all that anyone will know of it later", param_hint="--reason")
+    if id is not None and not id.strip():
+        raise click.BadParameter("an id that is empty would not make it once", param_hint="--id")
     movement_id = f"{kind}:{id or secrets.token_hex(8)}"
 
     async def work() -> tuple[Movement, int, bool]:

@@ -39,6 +39,12 @@ _MENDS: Final = {
     "address_unusable": "stop what listens there, or name another port with --port; the ops port is 1000 above it",
     "journal_unusable": "stop the gateway that runs there, or name another folder with --dir and another port with --port",
 }
+# The demo as an upstream: one that speaks both families, and one of each alone, for translations to be seen.
+_DEMOS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "demo": {},
+    "demo-chat": {"speaks": ["openai_chat"]},
+    "demo-messages": {"speaks": ["anthropic_messages"]},
+}
 _KEPT: Final = ("plugins", "policy", "upstreams")
 
 
@@ -201,7 +207,8 @@ def _config(shell: Shell, base: Path | None, port: int, sent: list[tuple[str, st
         shell.note(f"upstream {name} is left out: the environment has no {variables}")
     if "demo" not in plugins["enabled"]:
         plugins["enabled"].append("demo")
-    upstreams.setdefault("demo", {"provider": "demo", "delay": 0.03})
+    for name, more in _DEMOS.items():
+        upstreams.setdefault(name, {"provider": "demo", "delay": 0.03} | dict(more))
     if base is None:
         kept["policy"] = {"limits": {}}
     files = data.get("catalogue", {}) if base is not None else {}

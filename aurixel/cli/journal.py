@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from aurixel.cli.shell import Shell, instant, many, shared, table, usd
+from aurixel.cli.shell import Shell, at_terminal, instant, many, shared, table, usd
 from aurixel.errors import ConfigError, JournalError, JournalUnusable
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def replay(shell: Shell, folder: Path, gone: bool) -> None:
             except JournalUnusable as error:
                 mend = "a gateway that runs there posts what is in it, then or at its next start; else it must be writable"
                 raise ConfigError(error.message, place=error.place, mend=mend, code=error.code) from error
-        with _Bars(shown=not shell.json and sys.stderr.isatty()) as bars:
+        with _Bars(shown=not shell.json and at_terminal(sys.stderr)) as bars:
             journals = shell.run(work(bars))
     left = [each for each in journals if each["became"] not in ("replayed", "done")]
     shell.show({"ok": not left, "journals": journals}, "\n".join(map(_told, journals)) or f"{folder}: no journals")

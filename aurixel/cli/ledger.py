@@ -118,8 +118,12 @@ def export(
 
     if not TABLES[table].dated and (since is not None or until is not None):
         raise click.UsageError(f"{table} are as they are now: they have no --since or --until")
+    if since is not None and until is not None and until <= since:
+        raise click.UsageError("--until is not after --since: there is nothing between them")
     if shell.json and output is None:
         raise click.UsageError("--json tells what was written to --output; for JSON lines on stdout say --format jsonl")
+    if output is None:
+        shell.need_stdout()
     if output is not None and output.exists() and not force:
         raise click.UsageError(f"{output} is there already; --force replaces it")
 
@@ -180,7 +184,7 @@ def repair(shell: Shell, name: str | None, email: str | None, yes: bool) -> None
                     click.echo(f"{step.account}: {step.what}" + (f": REFUSED: {step.refused}" if step.refused else ""))
             todo = [step.do for step in steps if step.do is not None]
             ask = f"do {'this' if len(todo) == 1 else f'these {len(todo)}'}?"
-            if todo and not yes and (shell.json or not click.confirm(ask, err=True)):
+            if todo and not yes and (shell.json or not shell.ask(ask)):
                 return steps, []
             return steps, [await do() for do in todo]
 

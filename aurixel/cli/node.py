@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aurixel.cli.shell import Shell, instant, many, shared, table, usd
+from aurixel.cli.shell import Shell, at_terminal, instant, many, shared, table, usd
 from aurixel.values import format_usd
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def abandon(shell: Shell, inc: str, yes: bool) -> None:
 
     async def work(left: Left) -> Given:
         async with shell.store(settings) as store:
-            if shell.json or not sys.stderr.isatty():
+            if shell.json or not at_terminal(sys.stderr):
                 return await give_up(store, inc)
             with click.progressbar(length=len(left.accounts), label="accounts", file=sys.stderr) as bar:
                 return await give_up(store, inc, lambda done: bar.update(done - bar.pos))
@@ -70,7 +70,8 @@ def abandon(shell: Shell, inc: str, yes: bool) -> None:
     left = shell.run(look())
     if not yes:
         shell.note(_told(left))
-        click.confirm("Give it up?", abort=True, err=True)
+        if not shell.ask("Give it up?"):
+            raise click.Abort
     given = shell.run(work(left))
     value = {
         "inc": inc,

@@ -148,13 +148,13 @@ def refund(
     from aurixel.payments import refund as make
     from aurixel.payments.machine import known_refund
     from aurixel.payments.orders import OwnRefund
-    from aurixel.payments.refunds import refundable
+    from aurixel.payments.refunds import to_give_back
 
     if shell.json and not yes:
         raise click.UsageError("--json asks nothing: say --yes")
-    named = name or ("all" if amount is None else format_usd(amount))
-    if len(named) > 64 or not all(each.isascii() and (each.isalnum() or each in "._-") for each in named):
-        raise click.BadParameter("an id is at most 64 letters, digits, dots, dashes and underscores", param_hint="--id")
+    named = name if name is not None else "all" if amount is None else format_usd(amount)
+    if not 0 < len(named) <= 64 or not all(each.isascii() and (each.isalnum() or each in "._-") for each in named):
+        raise click.BadParameter("an id is 1 to 64 letters, digits, dots, dashes and underscores", param_hint="--id")
 
     async def work() -> tuple[Order, OwnRefund, bool]:
         settings = shell.settings("store", "payments")
@@ -164,13 +164,11 @@ def refund(
             bound = backend_of(settings, store, found.backend)
             known = known_refund(found, named)
             before = known is not None and known.state in ("waiting", "done")
+            what = format_usd(await to_give_back(fulfilment, found, named, amount))
             if not yes and not before:
-                what = format_usd(
-                    known.amount if known is not None else await refundable(fulfilment, found) if amount is None else amount
-                )
-                click.confirm(
-                    f"Give back {what} USD of order {found.id} of {await _email(store, found.account)}?", abort=True, err=True
-                )
+                question = f"Give back {what} USD of order {found.id} of {await _email(store, found.account)}?"
+                if not shell.ask(question):
+                    raise click.Abort
             after, made = await make(
                 fulfilment, bound, order_id, amount=amount, name=named, author=author or user(), reason=reason
             )

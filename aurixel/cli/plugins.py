@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aurixel.cli.shell import CONFIG_FILE, Shell, placing, shared, table
+from aurixel.cli.shell import Shell, placing, shared, table
 from aurixel.clock import Clock, SystemClock
-from aurixel.errors import ConfigError
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
@@ -72,8 +71,8 @@ def _brought(registry: Registry, plugin: str) -> list[str]:
     return [*brought, "commands"] if with_commands else brought
 
 
-def with_plugin_commands(group: click.Group, config: str | None) -> click.Group | None:
-    """The commands of the enabled plugins, or None where nothing is configured or a plugin cannot be loaded.
+def with_plugin_commands(group: click.Group, config: str | None) -> click.Group:
+    """The commands of the enabled plugins; `ConfigError` where nothing is configured or a plugin cannot be loaded.
 
     `config` is what the command line says of --config, if it does.
     """
@@ -81,13 +80,10 @@ def with_plugin_commands(group: click.Group, config: str | None) -> click.Group 
     from aurixel.config import load
     from aurixel.registry import Registry
 
-    path = Path(config or os.environ.get("AURIXEL_CONFIG") or CONFIG_FILE)
-    if not path.exists():
-        return None
-    try:
-        registry = Registry.load(load(path, needs=("plugins",)).plugins.enabled)
-    except ConfigError:
-        return None  # `aurixel check` says what is wrong; an unknown command stays unknown
+    named = config or os.environ.get("AURIXEL_CONFIG")
+    settings = load(Shell(Path(named) if named else None, as_json=False).file(), needs=("plugins",))
+    with placing(settings):
+        registry = Registry.load(settings.plugins.enabled)
     extended = click.Group(commands=dict(group.commands))
     registry.add_commands(extended, equip)
     return extended

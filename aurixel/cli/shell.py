@@ -12,11 +12,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TextIO, TypeVar
 
 import click
 
-from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreUnavailable
+from aurixel.errors import AurixelError, ConfigError, ConfigFaults, RequestError, StoreDamaged, StoreUnavailable
 from aurixel.params import Instant, Usd, instant
 from aurixel.values import format_usd
 
@@ -33,6 +33,7 @@ __all__ = [
     "Shell",
     "Usd",
     "absent_places",
+    "at_terminal",
     "instant",
     "many",
     "placing",
@@ -107,7 +108,7 @@ class Shell:
     async def store(self, settings: Settings, *, make: bool = False) -> AsyncIterator[Store]:
         """The store, open; one that is not there is made only by who says `make`.
 
-        `ConfigError`: `store_missing`, `store_unavailable`, both with the store named.
+        `ConfigError`: `store_missing`, `store_unavailable`, `store_damaged`, with the store named.
         """
         from aurixel.storage import open_store
 
@@ -130,13 +131,19 @@ class Shell:
         return asyncio.run(work)
 
     def show(self, value: object, text: str) -> None:
-        """The result, on stdout: `value` as JSON with `--json`, else `text`."""
+        """The result, on stdout: `value` as JSON with `--json`, else `text`; as `need_stdout`."""
+        self.need_stdout()
         click.echo(json.dumps(value, indent=2, ensure_ascii=False) if self.json else text)
+
+    def need_stdout(self) -> None:
+        """`click.ClickException` where stdout is closed: what nobody can be told is no success."""
+        if sys.stdout is None:
+            raise click.ClickException("stdout is closed")
 
     @contextmanager
     def bar(self, label: str, length: int) -> Iterator[Callable[[int, str], None]]:
         """A progress bar on a terminal's stderr, else nothing; it is told how much is done, and a word beside it."""
-        if self.json or not sys.stderr.isatty():
+        if self.json or not at_terminal(sys.stderr):
             yield lambda done, word: None
             return
         words = ""
@@ -153,6 +160,16 @@ class Shell:
                 shown.render_progress()
 
             yield tell
+
+    def ask(self, question: str) -> bool:
+        """What the person at the terminal says; `click.UsageError` where nobody says anything."""
+        try:
+            return click.confirm(question, err=True)
+        except click.Abort:  # Ctrl-C, or the end of what was piped in
+            if at_terminal(sys.stdin):
+                raise
+            click.echo(err=True)
+            raise click.UsageError("nobody is here to be asked: say --yes") from None
 
     def note(self, text: str) -> None:
         """A word to the person at the terminal, on stderr; none with `--json`."""
@@ -171,6 +188,11 @@ def shared(command: Callable[Concatenate[Shell, P], T]) -> Callable[P, T]:
     for names, how in reversed(SHARED):
         wrapped = click.option(*names, **how)(wrapped)
     return wrapped
+
+
+def at_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is at the other end; None is a stream that was closed before the start."""
+    return stream is not None and stream.isatty()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -218,14 +240,17 @@ async def count_accounts(store: Store) -> int:
 
 @contextmanager
 def placing(settings: Settings) -> Iterator[None]:
-    """Faults that name a setting get its file and line; `StoreUnavailable` becomes one, with the store named."""
+    """Faults that name a setting get its file and line; `StoreUnavailable` becomes one, with the store and the reason named."""
     try:
         yield
     except ConfigError as error:
         raise settings.located(error) from error
     except StoreUnavailable as error:
-        fault, mend = f"the store {settings.store.shown} gives no answer", "is it running? try again"
-        raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code="store_unavailable") from error
+        fault, mend, code = f"gives no answer: {error}", "is it running? try again", "store_unavailable"
+        if isinstance(error, StoreDamaged):
+            fault, mend, code = f"is damaged ({error})", "restore it from a backup", "store_damaged"
+        fault = f"the store {settings.store.shown} {fault}"
+        raise ConfigError(fault, place=settings.place("store", "url"), mend=mend, code=code) from error
 
 
 # --- how it is written ------------------------------------------------------------------------------------------------
@@ -273,6 +298,8 @@ def report(error: BaseException, *, as_json: bool) -> int:
             exit_code, code, text = 1, error.code, error.message
         case AurixelError():
             exit_code, code, text = 2 if getattr(error, "typed", False) else 1, getattr(error, "code", "failed"), str(error)
+        case UnicodeEncodeError() if _undecoded(error):
+            exit_code, code, text = 2, "usage", f"what was typed is not UTF-8: {error.object!a}"
         case _:
             if "AURIXEL_DEBUG" not in os.environ and isinstance(error, OSError) and error.strerror:
                 exit_code, code, text = 1, "system", f"{error.filename or ''}: {error.strerror}".lstrip(": ")
@@ -296,6 +323,11 @@ def _code_refused(error: CodeRefused) -> str:
     if error.code == "mistyped":
         return "that is no code: a typing error"
     return "the code is not valid: it is unknown, used, revoked or expired"
+
+
+def _undecoded(error: UnicodeEncodeError) -> bool:
+    """Whether it is of bytes that Python could not decode as it read the command line."""
+    return "\udc80" <= error.object[error.start] <= "\udcff"
 
 
 def _usage(error: click.UsageError, *, with_hint: bool) -> str:

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from aurixel.payments import OrderRules, ReceiptRules
 
 PREFIX: Final = "AURIXEL_"
-_SIZE: Final = re.compile(r"(\d{1,12}) ?(|B|KiB|MiB|GiB)")
+_SIZE: Final = re.compile(r"(\d{1,12}) ?(|B|KiB|MiB|GiB)", re.ASCII)
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):(?P<port>\d{1,5})")
 # How the rooms name a block, and a setting in it.
 _BLOCK_PLACE: Final = re.compile(r"\[(\w+)\.([^\]]+)\](?: (\S+))?")
-_RATE: Final = re.compile(r"(?!0+(\.0+)?$)\d{1,2}(\.\d{1,4})?")
+_RATE: Final = re.compile(r"(?!0+(\.0+)?$)\d{1,2}(\.\d{1,4})?", re.ASCII)
 # Names of blocks go into metrics, records and the names of environment variables.
 BLOCK_NAME: Final = re.compile(r"[a-z][a-z0-9-]*(_[a-z0-9-]+)*")
 

@@ -10,6 +10,13 @@ from collections.abc import Iterable
 from aurixel.dialects.anthropic_messages import AnthropicMessages
 from aurixel.dialects.families import Family, encode_error, family_of, model_card, models_list
 from aurixel.dialects.openai_chat import OpenAIChat
+from aurixel.dialects.openai_completions import OpenAICompletions
+from aurixel.dialects.openai_embeddings import OpenAIEmbeddings
+from aurixel.dialects.openai_images import OpenAIImages
+from aurixel.dialects.openai_moderations import OpenAIModerations
+from aurixel.dialects.openai_responses import OpenAIResponses
+from aurixel.dialects.openai_speech import OpenAISpeech
+from aurixel.dialects.openai_transcriptions import OpenAITranscriptions, OpenAITranslations
 from aurixel.plugin.contracts import Dialect
 from aurixel.plugin.hookspecs import hookimpl
 
@@ -17,13 +24,32 @@ from aurixel.plugin.hookspecs import hookimpl
 @hookimpl
 def register_dialects() -> Iterable[type[Dialect]]:
     """The built-in dialects."""
-    return (OpenAIChat, AnthropicMessages)
+    return (
+        OpenAIChat,
+        OpenAIResponses,
+        AnthropicMessages,
+        OpenAICompletions,
+        OpenAIEmbeddings,
+        OpenAIModerations,
+        OpenAIImages,
+        OpenAISpeech,
+        OpenAITranscriptions,
+        OpenAITranslations,
+    )
 
 
 __all__ = [
     "AnthropicMessages",
     "Family",
     "OpenAIChat",
+    "OpenAICompletions",
+    "OpenAIEmbeddings",
+    "OpenAIImages",
+    "OpenAIModerations",
+    "OpenAIResponses",
+    "OpenAISpeech",
+    "OpenAITranscriptions",
+    "OpenAITranslations",
     "encode_error",
     "family_of",
     "model_card",

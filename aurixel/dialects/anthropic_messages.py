@@ -13,6 +13,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from aurixel.dialects import anthropic_family
+from aurixel.dialects.anthropic_messages_codec import MessagesCodec
 from aurixel.dialects.anthropic_messages_replies import MessagesReplyReader, MessagesStreamReader
 from aurixel.dialects.bounds import Media, bound_tokens, guess_tokens, measure, raw_string
 from aurixel.dialects.json_fields import (
@@ -31,6 +32,7 @@ from aurixel.dialects.json_fields import (
     wrong,
 )
 from aurixel.dialects.patch import patched
+from aurixel.dialects.readers import read_count
 from aurixel.errors import ClientError, RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -120,7 +122,7 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CACHE_CONTROL: Final = msgspec.json.Decoder(_CacheControl)
 
 
-class AnthropicMessages:
+class AnthropicMessages(MessagesCodec):
     """The dialect."""
 
     name: ClassVar[str] = "anthropic_messages"
@@ -132,10 +134,31 @@ class AnthropicMessages:
         check_content_type(headers)
         _check_betas(headers.get("anthropic-beta", ""))
         fields = decode_object(body)
+        if given(fields, "max_tokens") is None:
+            raise missing("max_tokens")
+        return self._parsed(fields)
+
+    def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """See `CountsTokens`."""
+        check_content_type(headers)
+        _check_betas(headers.get("anthropic-beta", ""))
+        return self._parsed(decode_object(body))
+
+    def patch_count(self, request: ParsedRequest, model: str) -> Body:
+        """See `CountsTokens`."""
+        return patched(request.fields, Changes(model=model), {}, default_limit_field="max_tokens")
+
+    def read_count(self, body: bytes) -> int:
+        """See `CountsTokens`."""
+        return read_count(body)
+
+    def write_count(self, tokens: int) -> bytes:
+        """See `CountsTokens`."""
+        return msgspec.json.encode({"input_tokens": tokens})
+
+    def _parsed(self, fields: Fields) -> ParsedRequest:
         model = read_model(fields)
         limit = read_int(fields, "max_tokens", 0)
-        if limit is None:
-            raise missing("max_tokens")
         stream = read_bool(fields, "stream")
         _check_price(fields)
         reading = _Reading()

@@ -28,8 +28,10 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
+from aurixel.dialects.openai_chat_codec import OpenAIChatCodec
 from aurixel.dialects.openai_chat_replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
 from aurixel.dialects.patch import patched
+from aurixel.dialects.stream_options import asked_usage, asking_usage
 from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -112,19 +114,13 @@ class _Tool(msgspec.Struct, gc=False):
     type: str = ""
 
 
-class _StreamOptions(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
-
-
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
-_STREAM_OPTIONS: Final = msgspec.json.Decoder(_StreamOptions)
 _MODALITIES: Final = msgspec.json.Decoder(list[str])
 _CACHE_OPTIONS: Final = msgspec.json.Decoder(_Breakpoint)
-_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class OpenAIChat:
+class OpenAIChat(OpenAIChatCodec):
     """The dialect."""
 
     name: ClassVar[str] = "openai_chat"
@@ -137,7 +133,7 @@ class OpenAIChat:
         fields = decode_object(body)
         model = read_model(fields)
         stream = read_bool(fields, "stream")
-        asked_usage = _asked_usage(fields)
+        asked = asked_usage(fields)
         choices = read_int(fields, "n", 1, MAX_CHOICES) or 1
         limits = (read_int(fields, "max_completion_tokens", 1), read_int(fields, "max_tokens", 1))
         needs = _needs(fields)
@@ -158,7 +154,7 @@ class OpenAIChat:
             # Upstreams differ in which of the two they heed.
             output_limit=max((limit for limit in limits if limit is not None), default=None),
             choices=choices,
-            asked_usage=asked_usage or not stream,
+            asked_usage=asked or not stream,
             needs=frozenset(needs),
         )
 
@@ -166,10 +162,7 @@ class OpenAIChat:
         """See `Dialect`. The output limit is `max_completion_tokens` unless the provider has another word for it."""
         new: dict[str, bytes] = {}
         if request.stream:
-            raw = given(request.fields, "stream_options")
-            options = dict(_OBJECT.decode(raw)) if raw is not None else {}
-            options["include_usage"] = msgspec.Raw(b"true")
-            new["stream_options"] = msgspec.json.encode(options)
+            new["stream_options"] = asking_usage(request.fields)
         return patched(request.fields, changes, new, default_limit_field="max_completion_tokens")
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
@@ -195,13 +188,6 @@ class OpenAIChat:
     def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
         """See `Dialect`."""
         return openai_family.encode_stream_error(error, request_id)
-
-
-def _asked_usage(fields: Fields) -> bool:
-    raw = given(fields, "stream_options")
-    if raw is None:
-        return False
-    return decode_field(_STREAM_OPTIONS, raw, "stream_options", "an object of booleans").include_usage is True
 
 
 # The fields that `_needs` reads: most requests have none of them.

@@ -7,7 +7,7 @@ events without data, with fields beside `data` and `event`, or without `choices`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -143,7 +143,7 @@ def disjoint(usage: ReportedUsage, calls: Mapping[str, int] = NO_COUNTS) -> Coun
     )
 
 
-def _reported(value: Any) -> ReportedUsage | None:
+def reported(value: Any) -> ReportedUsage | None:
     """A decoded `usage`; None where there is none. An empty object says nothing either."""
     if value is None or value == {}:
         return None
@@ -189,7 +189,7 @@ class ChatReplyReader:
             raise invalid("is nested too deeply")
         try:
             reply = _REPLY.decode(body)
-            usage = _reported(_ANY.decode(reply.usage))
+            usage = reported(_ANY.decode(reply.usage))
             size = sum(_reply_message_size(choice.message) for choice in reply.choices)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("is not a chat completion") from None
@@ -207,6 +207,8 @@ def _reply_message_size(raw: msgspec.Raw) -> int:
 
 class ChatStreamReader(EventReader):
     """Reads one event stream. Its end is `[DONE]`, or the end of the connection once every choice has finished."""
+
+    chunks: ClassVar[msgspec.json.Decoder[Any]] = _CHUNK
 
     def __init__(self, request: ParsedRequest) -> None:
         super().__init__(_calls(request))
@@ -233,7 +235,7 @@ class ChatStreamReader(EventReader):
         if too_deep(data):
             raise invalid("contains an event that is nested too deeply")
         try:
-            chunk = _CHUNK.decode(data)
+            chunk = self.chunks.decode(data)
         except msgspec.ValidationError:
             return self._odd(data, event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -253,7 +255,7 @@ class ChatStreamReader(EventReader):
             return self._without_choices(data, usage is not None)
         return event
 
-    def _choice(self, choice: _StreamChoice) -> None:
+    def _choice(self, choice: Any) -> None:
         delta = choice.delta
         if delta is not None:
             size = _message_size(delta)
@@ -279,7 +281,7 @@ class ChatStreamReader(EventReader):
             raise invalid("contains an event that is no object")
         if value.get("error"):
             raise _error_event()
-        usage = _reported(value.get("usage"))
+        usage = reported(value.get("usage"))
         counts = disjoint(usage, self._calls) if usage is not None else None
         choices = value.get("choices")
         for choice in choices if isinstance(choices, list) else ():
@@ -311,4 +313,4 @@ def _error_event() -> ProviderError:
     return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
-__all__ = ["ChatReplyReader", "ChatStreamReader", "ReportedUsage", "disjoint"]
+__all__ = ["ChatReplyReader", "ChatStreamReader", "ReportedUsage", "disjoint", "reported"]

@@ -48,6 +48,26 @@ def encode_stream_error(error: RequestError, request_id: str) -> bytes:
     return make_event(msgspec.json.encode({"error": _body(error, status)}))
 
 
+def encode_response_error(error: RequestError, request_id: str) -> bytes:
+    """An error inside a stream of `/v1/responses`, twice: SDKs raise at the first event, for it has an `error`; what knows
+    no such event stops at the second, which ends a response."""
+    status = _STATUS.get(error.code) or status_of(error)
+    body = _body(error, status)
+    first = {**body, "type": "error", "sequence_number": 0, "error": body}  # the error's own type is inside `error`
+    failed = {
+        "id": f"resp_{request_id}",
+        "object": "response",
+        "created_at": 0,
+        "status": "failed",
+        "error": {"code": _response_code(error, status), "message": error.message},
+        "incomplete_details": None,
+        "output": [],
+        "usage": None,
+    }
+    last = {"type": "response.failed", "sequence_number": 1, "response": failed}
+    return make_event(msgspec.json.encode(first), b"error") + make_event(msgspec.json.encode(last), b"response.failed")
+
+
 def models_list(cards: Sequence[ModelCard]) -> bytes:
     """`GET /v1/models`: all at once, this family does not page."""
     return msgspec.json.encode({"object": "list", "data": [_card(card) for card in cards]})
@@ -69,6 +89,17 @@ def _type(status: int) -> str:
     if status == 503:
         return "service_unavailable_error"
     return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def _response_code(error: RequestError, status: int) -> str:
+    """The code in a failed response: one of the few that its readers know, since they try again at any other."""
+    if error.code == "credit_exhausted":
+        return "insufficient_quota"
+    if status == 429:
+        return "rate_limit_exceeded"
+    if error.code == "upstream_overloaded":
+        return "server_is_overloaded"
+    return "server_error" if status >= 500 else "invalid_prompt"
 
 
 def _card(card: ModelCard) -> dict[str, Any]:

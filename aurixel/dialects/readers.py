@@ -27,6 +27,21 @@ def invalid(what: str) -> ProviderError:
     return ProviderError("upstream_invalid", f"The upstream's answer {what}.")
 
 
+class _Counted(msgspec.Struct, gc=False):
+    input_tokens: Count
+
+
+_COUNTED: Final = msgspec.json.Decoder(_Counted)
+
+
+def read_count(body: bytes) -> int:
+    """The input tokens in a reply that counts them; both families write it alike."""
+    try:
+        return _COUNTED.decode(body).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise invalid("is no count of tokens") from None
+
+
 def text_size(text: str | None) -> int:
     """UTF-8 bytes of a text."""
     if not text:

@@ -14,6 +14,7 @@ import msgspec
 
 from aurixel.errors import ProviderError
 from aurixel.plugin.canonical import (
+    Began,
     ChatCodec,
     Event,
     Losses,
@@ -21,6 +22,8 @@ from aurixel.plugin.canonical import (
     Reply,
     Stop,
     Stopped,
+    StreamDecoder,
+    StreamEncoder,
     Text,
     TextDelta,
     ToolBegan,
@@ -79,9 +82,12 @@ def pairs(dialects: Iterable[Dialect]) -> list[tuple[str, str]]:
 class Translation:
     """One request and its answer. `ClientError` at once where something must not be lost and cannot be carried."""
 
-    def __init__(self, client: Dialect, upstream: Dialect, request: ParsedRequest, rules: ModelRules) -> None:
+    def __init__(
+        self, client: Dialect, upstream: Dialect, request: ParsedRequest, rules: ModelRules, asked_at: int = 0
+    ) -> None:
+        """`asked_at`: seconds since the epoch, for replies whose upstream does not say when they were made."""
         reader, self._writer = cast(ChatCodec, client), cast(ChatCodec, upstream)
-        self._client, self._asked = reader, request
+        self._client, self._asked, self._asked_at = reader, request, asked_at
         self.dialect = upstream
         self.losses: Losses | None = Losses(reader.words)
         self._written = self._writer.write(reader.read(request, self.losses), rules, self.losses)
@@ -91,12 +97,18 @@ class Translation:
         """See `Crossing`."""
         usage = self.dialect.reply_reader(self.request, input_tokens).read(body)
         reply = restored(self._writer.read_reply(body), self._written)
-        return usage, self._client.write_reply(msgspec.structs.replace(reply, usage=usage), self._asked)
+        reply = msgspec.structs.replace(reply, usage=usage, created=reply.created or self._asked_at)
+        return usage, self._client.write_reply(reply, self._asked)
 
     def stream_reader(self, input_tokens: int) -> StreamReader:
         """See `Crossing`."""
         return TranslatedStream(
-            self.dialect.stream_reader(self.request), self._writer, self._client, self._asked, self._written, input_tokens
+            self.dialect.stream_reader(self.request),
+            self._writer.stream_decoder(),
+            self._client.stream_encoder(self._asked),
+            self._written,
+            input_tokens,
+            self._asked_at,
         )
 
 
@@ -106,14 +118,14 @@ class TranslatedStream:
     def __init__(
         self,
         inner: StreamReader,
-        upstream: ChatCodec,
-        client: ChatCodec,
-        asked: ParsedRequest,
+        decoder: StreamDecoder,
+        encoder: StreamEncoder,
         written: Written,
         input_tokens: int,
+        asked_at: int,
     ) -> None:
-        self._inner, self._input_tokens = inner, input_tokens
-        self._decoder, self._encoder = upstream.stream_decoder(), client.stream_encoder(asked)
+        self._inner, self._decoder, self._encoder = inner, decoder, encoder
+        self._input_tokens, self._asked_at = input_tokens, asked_at
         special = written.names or written.wrapped or written.answer_tool
         self._restorer = _Restorer(written) if special else None
         self._stopped = False
@@ -172,10 +184,15 @@ class TranslatedStream:
         found: Iterable[Event] = self._decoder.feed(events)
         if self._restorer is not None:
             found = self._restorer.feed(found)
-        found = list(found)
-        if not self._stopped and any(type(event) is Stopped for event in found):
+        return self._encoder.feed([self._noted(event) for event in found])
+
+    def _noted(self, event: Event) -> Event:
+        kind = type(event)
+        if kind is Stopped:
             self._stopped = True
-        return self._encoder.feed(found)
+        elif kind is Began and not cast(Began, event).created:
+            return Began(id=cast(Began, event).id, created=self._asked_at)
+        return event
 
     def _ended(self, out: bytes) -> bytes:
         if not self._stopped:

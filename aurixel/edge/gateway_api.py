@@ -131,4 +131,4 @@ class _Nobody(_GatewayPage):
         raise self.wrong_method()
 
     def wrong_method(self) -> ClientError:
-        return ClientError("not_found", "There is nothing at this path.")
+        return ClientError("not_found", f"There is nothing at this path. Supported: {self.desk.routes.told(self._route())}.")

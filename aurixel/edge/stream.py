@@ -18,6 +18,8 @@ from aurixel.edge.wire import bare_reply
 
 # What HTTP1Connection writes, and then closes, for whatever it cannot parse (Tornado 6.6, http1connection.py).
 _TORNADO_400 = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+# A request is read into a buffer of this size first, into larger ones only if it fills that: each is zeroed before it is used.
+_FIRST_READ = 16 * 1024
 
 
 class Phase(enum.IntEnum):
@@ -57,6 +59,8 @@ class ClientStream(IOStream):
     def __init__(self, sock: socket.socket, peer: str, *, chunk_bytes: int, buffer_bytes: int) -> None:
         super().__init__(sock, max_buffer_size=buffer_bytes, read_chunk_size=chunk_bytes)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._chunk_bytes = self.read_chunk_size
+        self._drained = False  # the socket had no more, and the loop has not yet said that it has
         self.peer = peer
         self.phase = Phase.IDLE
         self.now = asyncio.get_running_loop().time
@@ -68,6 +72,7 @@ class ClientStream(IOStream):
     def await_request(self) -> None:
         """The connection is ready for its next request, part of which may have come already."""
         self.phase, self.since = Phase.HEADERS if self.has_more else Phase.IDLE, self.now()
+        self.read_chunk_size = min(_FIRST_READ, self._chunk_bytes)
 
     @property
     def has_more(self) -> bool:
@@ -80,9 +85,30 @@ class ClientStream(IOStream):
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """As Tornado has it; the first byte of a request starts its clock."""
         count = super().read_from_fd(buf)
+        self._drained = count is None or count < len(buf)
+        if not self._drained:
+            self.read_chunk_size = self._chunk_bytes
         if count and self.phase is Phase.IDLE:
             self.phase, self.since = Phase.HEADERS, self.now()
         return count
+
+    def _read_to_buffer(self) -> int | None:
+        """As Tornado has it, but an empty socket is not asked again before the loop says that something has come."""
+        return 0 if self._drained else super()._read_to_buffer()
+
+    def _handle_read(self) -> None:
+        """As Tornado has it: something has come."""
+        self._drained = False
+        super()._handle_read()
+
+    def _find_read_pos(self) -> int | None:
+        """As Tornado has it; the end of a head, the one thing it looks for by a pattern, is found without matching that."""
+        if self._read_regex is None:
+            return super()._find_read_pos()
+        end = head_end(self._read_buffer)
+        if self._read_buffer:
+            self._check_max_bytes(self._read_regex, end or self._read_buffer_size)
+        return end
 
     def reading(self) -> bool:
         """As Tornado has it, and while there is room for another piece.
@@ -94,7 +120,7 @@ class ClientStream(IOStream):
 
     @property
     def _has_room(self) -> bool:
-        return self._read_buffer_size + self.read_chunk_size <= self.max_buffer_size
+        return self._read_buffer_size + self._chunk_bytes <= self.max_buffer_size
 
     def _maybe_add_error_listener(self) -> None:
         """As Tornado has it, with the same meaning of reading."""
@@ -140,6 +166,15 @@ class ClientStream(IOStream):
         if isinstance(exc_info, UnsatisfiableReadError) and self.phase is Phase.HEADERS:
             say_bare(self.socket, 431)
         super().close(exc_info)
+
+
+def head_end(data: bytearray) -> int | None:
+    """Where a match of `\r?\n\r?\n` ends, the first of them: Tornado's pattern for the end of a head. None if there is none."""
+    end = data.find(b"\n\r\n")
+    bare = data.find(b"\n\n", 0, None if end < 0 else end + 2)
+    if bare >= 0:
+        return bare + 2
+    return end + 3 if end >= 0 else None
 
 
 def say_bare(sock: socket.socket, status: int) -> None:

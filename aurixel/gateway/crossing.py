@@ -30,7 +30,7 @@ def cross(offer: Offer, upstream: Dialect) -> Crossing:
     """
     if upstream is offer.dialect:
         return Straight(upstream, offer.request)
-    translation = Translation(offer.dialect, upstream, offer.request, offer.model.rules)
+    translation = Translation(offer.dialect, upstream, offer.request, offer.model.rules, offer.head.at_ms // 1000)
     if missing := offer.price.missing(translation.request.needs - offer.request.needs):
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")

@@ -7,13 +7,15 @@ upstreams that are at work to be read to their end: then no other leg is tried, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from aurixel.clock import Clock
 from aurixel.dialects.translation import Crossing
 from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
 from aurixel.gateway.crossing import cross
+from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.intake import Onward
 from aurixel.gateway.leaving import Interruptible
 from aurixel.gateway.relay import Delivery, Refused
@@ -56,6 +58,22 @@ class Legs:
         """The gateway stops: as `interrupt_all`, and whoever comes from now on is refused."""
         self._ended = True
         self.interrupt_all()
+
+    @contextmanager
+    def stoppable(self, exchange: Exchange) -> Iterator[None]:
+        """What is done inside ends at once when the client leaves (`ClientGone`) or the gateway stops."""
+        if exchange.gone:
+            raise ClientGone
+        if self._ended:
+            raise _shutting_down()
+        with Interruptible() as stop:
+            exchange.on_gone(lambda: stop.now(ClientGone()))
+            self._running.add(stop)
+            try:
+                yield
+            finally:
+                self._running.discard(stop)
+                exchange.on_gone(None)
 
     async def answer(self, legs: tuple[Leg, ...], delivery: Delivery, output_limit: int | None) -> None:
         """Answer the client by the first leg that can; `output_limit` in tokens where credit demands one.

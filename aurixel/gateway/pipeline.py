@@ -9,6 +9,7 @@ caller's own dialect. Nothing here knows a vendor, a wire format or an HTTP serv
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,7 @@ from aurixel.clock import Clock
 from aurixel.errors import ClientGone, GatewayError, RequestError
 from aurixel.gateway.auth import Auth
 from aurixel.gateway.books import Books
+from aurixel.gateway.counting import Counting
 from aurixel.gateway.exchange import Exchange, RequestHead
 from aurixel.gateway.faults import answer_error, log_bug
 from aurixel.gateway.intake import Intake
@@ -26,17 +28,21 @@ from aurixel.gateway.relay import Delivery, reply_headers
 from aurixel.gateway.routing import Routing
 from aurixel.gateway.timing import Timing
 from aurixel.ledger import Ledger, Matrix
-from aurixel.metrics import RequestMetrics
+from aurixel.metrics import COUNTED, RequestMetrics
 from aurixel.plugin.contracts import Dialect, ErrorReply
 from aurixel.registry import Observers
 from aurixel.values import Principal, RequestFinished
 
+# After a dialect's name, the route of its endpoint that counts tokens.
+COUNTS: Final = "/count"
+
 
 class Ticket(msgspec.Struct, frozen=True):
-    """Who may ask, in which dialect: what auth found before a byte of the body was read."""
+    """Who may ask, in which dialect: what auth found before a byte of the body was read. `counts`: for a count of tokens."""
 
     principal: Principal
     dialect: Dialect
+    counts: bool = False
 
 
 class Course(msgspec.Struct):
@@ -62,6 +68,7 @@ class Pipeline:
         matrix: Matrix,
         routing: Routing,
         legs: Legs,
+        counting: Counting,
         metrics: RequestMetrics,
         observers: Observers,
         clock: Clock,
@@ -70,6 +77,7 @@ class Pipeline:
         self._auth, self._dialects, self._offers, self._policy = auth, dialects, offers, policy
         self._intake = Intake(dialects.values())
         self._ledger, self._matrix, self._routing, self._legs = ledger, matrix, routing, legs
+        self._counting = counting
         self._metrics, self._observers, self._clock, self._reply_limit = metrics, observers, clock, reply_limit
 
     def admit(self, route: str, head: RequestHead) -> Ticket | Awaitable[Ticket]:
@@ -77,15 +85,18 @@ class Pipeline:
         principal = self._auth.cached(head.headers)
         if principal is None:
             return self._admit_slowly(route, head)
-        return Ticket(principal, self._dialects[route])
+        return self._ticket(principal, route)
 
     async def _admit_slowly(self, route: str, head: RequestHead) -> Ticket:
-        return Ticket(await self._auth.resolve(head.headers), self._dialects[route])
+        return self._ticket(await self._auth.resolve(head.headers), route)
+
+    def _ticket(self, principal: Principal, route: str) -> Ticket:
+        return Ticket(principal, self._dialects[route.removesuffix(COUNTS)], route.endswith(COUNTS))
 
     def render_error(self, route: str, error: RequestError, request_id: str) -> ErrorReply:
         """An error as a whole reply, for refusals before `serve`."""
         self._metrics.refused(error)
-        return self._dialects[route].encode_error(error, request_id)
+        return self._dialects[route.removesuffix(COUNTS)].encode_error(error, request_id)
 
     def end(self) -> None:
         """The gateway stops: running requests end with an error event, and nothing is sent upstream any more."""
@@ -97,7 +108,10 @@ class Pipeline:
         course.timing.mark("auth")
         self._metrics.began()
         try:
-            await self._serve(ticket, exchange, course)
+            if ticket.counts:
+                await self._count(ticket, exchange, course)
+            else:
+                await self._serve(ticket, exchange, course)
         except ClientGone:
             course.ending = "client_gone"
         except RequestError as error:
@@ -132,6 +146,10 @@ class Pipeline:
                         answered=permit.tell,
                     )
                     await self._legs.answer(legs, delivery, offer.bound.affordable(hold.amount))
+
+    async def _count(self, ticket: Ticket, exchange: Exchange, course: Course) -> None:
+        await self._counting.answer(ticket.principal, ticket.dialect, exchange, course.timing.mark)
+        course.ending = COUNTED
 
     async def _fail(self, ticket: Ticket, exchange: Exchange, course: Course, error: RequestError) -> None:
         self._metrics.refused(error)

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from aurixel.dialects.depth import too_deep
-from aurixel.dialects.translation import Crossing, told
+from aurixel.dialects.translation import told
 from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.gateway.books import Books
 from aurixel.gateway.crossing import report
@@ -64,7 +64,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         """
         self.timing.mark("upstream")
         if not 200 <= reply.status < 300:
-            raise await _refusal(reply, upstream, self.books.crossing)
+            raise await refusal(reply, upstream, translated=self.books.crossing.losses is not None)
         if self.books.crossing.request.stream:
             await self._stream(reply, read_on)
         else:
@@ -87,11 +87,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         request = books.crossing.request
         came = _expect(reply.headers, request.replies or _EVENTS)
         kind = request.sent_as or came
-        books.events = kind.startswith(_EVENTS)
         reader = books.crossing.stream_reader(books.offer.input_tokens)
         if len(request.replies) > 1 and isinstance(reader, ReadsKinds):
-            reader.comes_as(came)
-        books.reader = reader
+            kind = reader.comes_as(came)
+        books.reader, books.events = reader, kind.startswith(_EVENTS)
         chunks = reply.chunks()
         try:
             async for chunk in chunks:
@@ -182,7 +181,8 @@ def _expect(headers: Mapping[str, str], kinds: tuple[str, ...]) -> str:
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
-async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock, crossing: Crossing) -> RequestError:
+async def refusal(reply: UpstreamReply, upstream: UpstreamBlock, *, translated: bool) -> RequestError:
+    """What an upstream's error status is to the client: `Refused` where no other upstream may be asked."""
     try:
         text = await reply.read(ERROR_TEXT)
     except ProviderError as error:
@@ -192,7 +192,7 @@ async def _refusal(reply: UpstreamReply, upstream: UpstreamBlock, crossing: Cros
     classified = upstream.classify(reply.status, reply.headers, text)
     if classified.action == "failover":
         return classified.error
-    if crossing.losses is not None:
+    if translated:
         return _translated(classified, reply.status, text)
     relayed = classified.action == "relay" and _is_json_object(text)
     return Refused(classified.error, reply.status if relayed else classified.error.status, text if relayed else None)

@@ -85,7 +85,10 @@ async def export(
 @contextmanager
 def whole_file(path: Path) -> Iterator[Callable[[str], object]]:
     """A file beside `path` that takes its place once all is written and on disk, and is gone after any error."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:  # in the name of the file that was asked for
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             yield file.write

@@ -168,10 +168,12 @@ class _Admission:
         while True:
             async with patience(books.settings.store_patience):
                 await tab.lock.acquire()
-                try:
+            try:
+                # Patient anew: of a queue that came at once, nobody would have the time left for an answer of the store.
+                async with patience(books.settings.store_patience):
                     granted = await self._try()
-                finally:
-                    tab.lock.release()
+            finally:
+                tab.lock.release()
             if granted is not None:
                 return granted
             if give_up is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from aurixel.errors import JournalError
+from aurixel.errors import JournalUnwritable
 from aurixel.ledger.contracts import LedgerMetrics, LedgerSettings
 from aurixel.ledger.lines import FORMAT, Begun, Entry, Head, pack, pack_all
 
@@ -68,12 +69,18 @@ class Journal:
             folder.mkdir(mode=0o700)
             journal = cls(segment(folder, 1), 0, 0, settings, metrics)
         except OSError as error:
-            raise JournalError(f"cannot be made ({error.strerror})", place=str(folder)) from error
+            shutil.rmtree(folder, ignore_errors=True)
+            raise JournalUnwritable(f"cannot be made ({error.strerror})", place=str(folder)) from error
         try:
             journal.append(Head(FORMAT, inc, 1))
             journal.append(Begun(0))
             await journal.sync()
-            await journal._loop.run_in_executor(journal._pool, _sync_folders, folder, settings.journal)
+            await journal._sync_names(folder, settings.journal)
+        except JournalUnwritable:
+            # Nobody has heard of it: the next try has another name.
+            journal.drop()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         except BaseException:
             journal.drop()
             raise
@@ -83,37 +90,44 @@ class Journal:
     async def resume(cls, path: Path, end: int, crc: int, settings: LedgerSettings, metrics: LedgerMetrics) -> Journal:
         """A dead process's journal, to go on behind its last whole line, all of it durable.
 
-        `end` and `crc` are where that line ends, and its checksum. `JournalError` where it cannot be written.
+        `end` and `crc` are where that line ends, and its checksum. `JournalUnwritable` where it cannot be written.
         """
         try:
             os.truncate(path, end)
             journal = cls(path, end, crc, settings, metrics)
         except OSError as error:
-            raise JournalError(f"cannot be written ({error.strerror})", place=str(path)) from error
+            raise JournalUnwritable(f"cannot be written ({error.strerror})", place=str(path)) from error
         journal._synced = -1
         try:
             await journal.sync()
-            await journal._loop.run_in_executor(journal._pool, _sync_folders, path.parent)
+            await journal._sync_names(path.parent)
         except BaseException:
             journal.drop()
             raise
         return journal
 
+    async def _sync_names(self, *folders: Path) -> None:
+        """What is in these folders is there after a power failure."""
+        try:
+            await self._loop.run_in_executor(self._pool, _sync_folders, *folders)
+        except OSError as error:
+            raise JournalUnwritable(f"cannot be made durable ({error.strerror})", place=str(folders[0])) from error
+
     def append(self, entry: Entry) -> None:
-        """Hand one line to the kernel. `JournalError` if it would not have it: then nothing of the line is left."""
+        """Hand one line to the kernel. `JournalUnwritable` if it would not have it: then nothing of the line is left."""
         if self.failed:
-            raise JournalError("the journal is out of order", place=str(self.path))
+            raise JournalUnwritable("the journal is out of order", place=str(self.path))
         line, crc = pack(entry, self._crc)
         try:
             written = os.write(self._fd, line)
         except OSError as error:
             self.refusing = True
             self._cut_back()
-            raise JournalError(f"cannot write ({error.strerror})", place=f"{self.path}:{self._end}") from error
+            raise JournalUnwritable(f"cannot write ({error.strerror})", place=f"{self.path}:{self._end}") from error
         if written != len(line):
             self.refusing = True
             self._cut_back()
-            raise JournalError("the disk is full", place=f"{self.path}:{self._end}")
+            raise JournalUnwritable("the disk is full", place=f"{self.path}:{self._end}")
         self.refusing = False
         self._crc = crc
         self._end += written
@@ -124,19 +138,19 @@ class Journal:
     def rotate(self, carried: Iterable[Entry], s: int) -> None:
         """Go on in a new segment that begins with `carried`, all that is open; `s` is the number of the last frame made.
 
-        The caller lets nothing happen between looking at what is open and this. `JournalError` if the new segment cannot be
-        written: then the present one goes on, and nothing is left of the other. The older ones are removed later, once the
-        new one is on disk, in every `fsync` mode.
+        The caller lets nothing happen between looking at what is open and this. `JournalUnwritable` if the new segment
+        cannot be written: then the present one goes on, and nothing is left of the other. The older ones are removed later,
+        once the new one is on disk, in every `fsync` mode.
         """
         if self.failed:
-            raise JournalError("the journal is out of order", place=str(self.path))
+            raise JournalUnwritable("the journal is out of order", place=str(self.path))
         number = self._number + 1
         path = segment(self.path.parent, number)
         data, crc = pack_all(self._beginning(number, carried, s))
         try:
             fd = os.open(path, _FLAGS | os.O_TRUNC, 0o600)
         except OSError as error:
-            raise JournalError(f"cannot be made ({error.strerror})", place=str(path)) from error
+            raise JournalUnwritable(f"cannot be made ({error.strerror})", place=str(path)) from error
         try:
             _write_all(fd, data)
         except OSError as error:
@@ -144,7 +158,7 @@ class Journal:
             os.close(fd)
             with contextlib.suppress(OSError):
                 path.unlink()
-            raise JournalError(f"cannot write ({error.strerror})", place=str(path)) from error
+            raise JournalUnwritable(f"cannot write ({error.strerror})", place=str(path)) from error
         self._behind.append((self._fd, self.path))
         self.path, self._fd, self._number = path, fd, number
         self._end, self._crc = len(data), crc
@@ -155,19 +169,19 @@ class Journal:
     def _beginning(self, number: int, carried: Iterable[Entry], s: int) -> Iterator[Entry]:
         return chain((Head(FORMAT, self._inc, number),), carried, (Begun(s),))
 
-    def fault(self) -> JournalError | None:
+    def fault(self) -> JournalUnwritable | None:
         """What keeps it from its work: it was moved or deleted, or it refused a line and would refuse one now."""
         if self.failed:
-            return JournalError("the journal is out of order", place=str(self.path))
+            return JournalUnwritable("the journal is out of order", place=str(self.path))
         if not self._in_place():
-            return JournalError("was moved or deleted under this node", place=str(self.path))
+            return JournalUnwritable("was moved or deleted under this node", place=str(self.path))
         if self.refusing:
             try:
                 self.refusing = os.write(self._fd, _TRIAL) != len(_TRIAL)
             except OSError:
                 pass
             self._cut_back()
-        return JournalError("cannot be written", place=str(self.path)) if self.refusing else None
+        return JournalUnwritable("cannot be written", place=str(self.path)) if self.refusing else None
 
     def _in_place(self) -> bool:
         try:
@@ -186,15 +200,15 @@ class Journal:
         return self._end
 
     async def sync(self, upto: int | None = None) -> None:
-        """Everything appended so far, or up to that size, is on disk when this returns. `JournalError` if it cannot be."""
+        """Everything appended so far, or up to that size, is on disk when this returns. `JournalUnwritable` if it cannot be."""
         target = self._size if upto is None else upto
         while self._synced < target:
             if self.failed:
-                raise JournalError("the journal is out of order", place=str(self.path))
+                raise JournalUnwritable("the journal is out of order", place=str(self.path))
             running = self._start()
             done, _ = await asyncio.wait((running,), timeout=SYNC_WITHIN_S)
             if not done:
-                raise JournalError("the disk does not answer", place=str(self.path))
+                raise JournalUnwritable("the disk does not answer", place=str(self.path))
 
     async def close(self) -> None:
         """Make it durable and let go."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from aurixel.clock import Clock
-from aurixel.errors import JournalError, StoreUnavailable
+from aurixel.errors import JournalError, JournalUnwritable, StoreUnavailable
 from aurixel.ledger.contracts import Intent, LedgerMetrics, LedgerSettings, Totals, patience
 from aurixel.ledger.folder import incarnations, new_inc, own
 from aurixel.ledger.holds import Hold, HoldContext, recall_round
@@ -36,6 +36,7 @@ from aurixel.values import Nanos
 log = logging.getLogger("aurixel.ledger")
 
 RETRY_S: Final = 0.1
+DISK_RETRY_S: Final = 1.0
 
 
 class Ledger:
@@ -273,16 +274,23 @@ class Ledger:
             await books.ended(self._settings.stop_within)
             books.void = True
             books.journal.drop()
+            full = False
             while True:
                 try:
                     await self._begin()
                     break
                 except StoreUnavailable:
                     self._unanswered()
+                except JournalUnwritable as error:
+                    if not full:
+                        log.error("this node gives no holds until its journal can be written: %s", error)
+                    full = True
                 except JournalError as error:
                     log.error("this node gives no holds until it is started again: %s", error)
                     return
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(DISK_RETRY_S if full else RETRY_S)
+            if full:
+                log.warning("this node gives holds again")
 
     # --- tasks ------------------------------------------------------------------------------------------------------
 

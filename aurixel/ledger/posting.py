@@ -2,8 +2,9 @@
 
 It promises the order of docs/ledger.md section 4 (frame on disk, records, rollups, post, `done`), one frame at a time per
 account, and that a frame which is journaled never changes; only the split of its cost is chosen anew at each sending.
-Each call may take as long as the store's patience: a slow store is posted to slowly, never in vain. What was posted is
-drawn anew for a rich account, so that its next requests need not wait for that.
+Each call may take as long as the store's patience: a slow store is posted to slowly, never in vain. An account that
+requests queue for waits for its turn alone. What was posted is drawn anew for a rich account, so that its next requests
+need not wait for that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aurixel.ledger.claim import together
 from aurixel.ledger.contracts import patience
 from aurixel.ledger.frames import FRAME_MAX, Frame
 from aurixel.ledger.leases import STALE_READS, Books, Stale, Tab
@@ -24,6 +26,9 @@ BATCH_RECORDS: Final = 1000
 RESENDS: Final = 4
 # `Store.post` asks the store this often: for records, rollups and posts.
 POST_CALLS: Final = 3
+LOCK_PATIENCES: Final = 3
+# How many frames of an account that requests queue for are posted once its turn has come.
+TURN_FRAMES: Final = 10
 
 
 async def post_round(books: Books) -> None:
@@ -33,17 +38,41 @@ async def post_round(books: Books) -> None:
         del books.dirty[tab]
     waiting = list(books.dirty)
     while waiting and not books.dead.is_set():
+        busy: list[Tab] = []
         for batch in _batches(waiting):
-            async with _locked(books, batch):
-                await _post(books, batch)
-                for tab in batch:
-                    await _refill(books, tab)
-            for tab in batch:
-                if tab.exact and tab.at_rest and tab.usable:
-                    async with _locked(books, (tab,)), patience(books.settings.store_patience):
-                        await tab.go_home()
+            if ready := [tab for tab in batch if not _is_busy(tab)]:
+                await _post_batch(books, ready)
+            busy += [tab for tab in batch if tab not in ready]
+        # Each by itself: one whose turn does not come must not keep others from being posted, or from being asked for.
+        await together(_post_batch(books, (tab,), TURN_FRAMES) for tab in busy)
         # More than a frame has gathered: go on, or a busy account would be posted ever later.
-        waiting = [tab for tab in waiting if len(tab.pending) >= FRAME_MAX and tab.frame is None]
+        waiting = [tab for tab in waiting if tab not in busy and _has_more(tab)]
+
+
+async def _post_batch(books: Books, tabs: Sequence[Tab], frames: int = 1) -> None:
+    """A frame of each of these, or up to `frames` while they are full, and the leases home that have no more to do."""
+    async with _locked(books, tabs):
+        await _post(books, tabs)
+        for _ in range(frames - 1):
+            if not any(map(_has_more, tabs)):
+                break
+            await _post(books, tabs)
+        for tab in tabs:
+            await _refill(books, tab)
+    for tab in tabs:
+        if tab.exact and tab.at_rest and tab.usable:
+            async with _locked(books, (tab,)), patience(books.settings.store_patience):
+                await tab.go_home()
+
+
+def _is_busy(tab: Tab) -> bool:
+    """Whether its lock is taken, or requests are about to queue for it."""
+    return tab.lock.locked() or tab.entering > 0
+
+
+def _has_more(tab: Tab) -> bool:
+    """Whether another whole frame waits, and none is on its way."""
+    return len(tab.pending) >= FRAME_MAX and tab.frame is None
 
 
 def _batches(tabs: Iterable[Tab]) -> list[list[Tab]]:
@@ -61,10 +90,12 @@ def _batches(tabs: Iterable[Tab]) -> list[list[Tab]]:
 
 @asynccontextmanager
 async def _locked(books: Books, tabs: Sequence[Tab]) -> AsyncGenerator[None]:
-    """Alone with these accounts; waits no longer for that than the store may take. Nobody else holds more than one lock."""
+    """Alone with these accounts. Requests that queue for one give up within the store's patience, but for the one whose turn
+    it is, which may take as long again: so this comes to its turn. Nobody else holds more than one lock.
+    """
     taken: list[Tab] = []
     try:
-        async with patience(books.settings.store_patience):
+        async with patience(LOCK_PATIENCES * books.settings.store_patience):
             for tab in tabs:
                 await tab.lock.acquire()
                 taken.append(tab)

@@ -10,7 +10,7 @@ from aurixel.payments.machine import NotYet, OrderRefused, decide
 from aurixel.payments.orders import CENT, STATES, Order, from_doc
 from aurixel.payments.receipts import Receipt, ReceiptRules
 from aurixel.payments.reconciling import Finding, Report, reconcile
-from aurixel.payments.refunds import refund, refundable
+from aurixel.payments.refunds import refund, to_give_back
 from aurixel.payments.sweep import Sweep
 from aurixel.payments.topups import OrderRules, begin_order, redeem
 from aurixel.payments.webhooks import Answer, Webhooks
@@ -40,5 +40,5 @@ __all__ = [
     "reconcile",
     "redeem",
     "refund",
-    "refundable",
+    "to_give_back",
 ]

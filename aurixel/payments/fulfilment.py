@@ -43,7 +43,7 @@ class PaymentMetrics(Protocol):
         """The processor took money back that the account did not cover."""
 
     def left(self, orders: int, oldest_seconds: float) -> None:
-        """How many orders have work left after a sweep, and since when the oldest of them is there."""
+        """How many orders have work left after a sweep, and for how long the oldest of that work has waited."""
 
 
 WebhookResult: TypeAlias = Literal["done", "nothing", "unknown", "invalid", "refused", "not_yet", "unavailable", "failed"]

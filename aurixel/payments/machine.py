@@ -108,16 +108,21 @@ def known_refund(order: Order, name: str) -> OwnRefund | None:
     return next((refund for refund in reversed(order.refunds) if refund.name == name), None)
 
 
+def check_refundable(order: Order) -> None:
+    """`OrderRefused("not_refundable")` where no refund can begin, of whatever amount."""
+    if order.by_code:
+        raise OrderRefused("not_refundable", "nothing was paid for it here: it is the credit of a code")
+    if order.payment is None or order.state not in ("paid", "partly_refunded"):
+        raise OrderRefused("not_refundable", f"an order that is {order.state} cannot be refunded")
+
+
 def begin_refund(order: Order, name: str, amount: Nanos, author: str, reason: str, now_ms: int) -> Order:
     """The order with a refund more, whose credit is to be taken before the processor is asked. The order is at rest.
 
     A name is used once, unless its last attempt came to nothing. `OrderRefused`: "not_refundable", "amount_invalid",
     "refund_exists".
     """
-    if order.by_code:
-        raise OrderRefused("not_refundable", "nothing was paid for it here: it is the credit of a code")
-    if order.payment is None or order.state not in ("paid", "partly_refunded"):
-        raise OrderRefused("not_refundable", f"an order that is {order.state} cannot be refunded")
+    check_refundable(order)
     if amount <= 0 or amount % CENT:
         raise OrderRefused("amount_invalid", "a refund is of whole cents, above zero")
     if amount > order.refundable:
@@ -184,12 +189,13 @@ def _refund_ended(order: Order, event: RefundEnded, now_ms: int) -> Order:
 
 
 def _disputed(order: Order, event: Disputed, now_ms: int) -> Order:
-    _check(order, event.amount, event.currency)
+    _check_currency(order, event.currency)
     if event.amount == 0:
         raise OrderRefused("wrong_amount", "a dispute of nothing")
     if any(dispute.id == event.dispute for dispute in order.disputes):
         return order
-    amount = event.amount * CENT
+    # A bank that counts in another currency may want more than was paid, by its rate: no more than that was credited.
+    amount = min(event.amount * CENT, order.amount)
     dispute = Dispute(id=event.dispute, amount=amount, at_ms=now_ms)
     changed = next_rev(order, disputes=(*order.disputes, dispute))
     return replace(changed, moves=(*changed.moves, _move(changed, "dispute", event.dispute, -amount, order.backend, now_ms)))
@@ -215,9 +221,13 @@ def _dispute_closed(order: Order, event: DisputeClosed, now_ms: int) -> Order:
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _check(order: Order, amount: int, currency: str) -> None:
+def _check_currency(order: Order, currency: str) -> None:
     if currency != order.currency:
         raise OrderRefused("wrong_currency", "the amount is of another currency than the order")
+
+
+def _check(order: Order, amount: int, currency: str) -> None:
+    _check_currency(order, currency)
     if amount < 0 or amount * CENT > order.amount:
         raise OrderRefused("wrong_amount", "the amount is more than was paid")
 

@@ -186,6 +186,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether there is any work left: here, or a refund to ask the processor for."""
         return self.here or any(refund.state == "asking" for refund in self.refunds)
 
+    @property
+    def waiting_ms(self) -> int | None:
+        """Since when the oldest of the work that is left is there; None for no work."""
+        since = [move.at_ms for move in self.moves if move.took is None]
+        since += [refund.at_ms for refund in self.refunds if refund.state == "asking"]
+        since += [dispute.at_ms for dispute in self.disputes if not dispute.suspended]
+        since += [self.paid_ms] if self.paid_ms is not None and not self.receipt else []
+        return min(since, default=None)
+
     def move(self, cause: Cause, of: str = "") -> Move | None:
         """The move for this cause."""
         return next((move for move in self.moves if (move.cause, move.of) == (cause, of)), None)

@@ -12,10 +12,13 @@ from typing import Final
 from aurixel.errors import StoreUnavailable
 from aurixel.payments.backends import BoundBackend
 from aurixel.payments.fulfilment import TRIES, Fulfilment
-from aurixel.payments.machine import OrderRefused, begin_refund, known_refund, refund_answered
+from aurixel.payments.machine import OrderRefused, begin_refund, check_refundable, known_refund, refund_answered
 from aurixel.payments.orders import CENT, Order, OwnRefund
 from aurixel.plugin.billing import BillingError, Refund
 from aurixel.values import Nanos, format_usd
+
+# The states of a refund that came to nothing: its name is free for another one.
+_OVER: Final = ("failed", "refused")
 
 log: Final = logging.getLogger("aurixel.payments")
 
@@ -32,20 +35,18 @@ async def refund(
 ) -> tuple[Order, OwnRefund]:
     """Refund `amount` of an order, or all that is left of it and that the account covers; the order and the refund then.
 
-    A refund of this name that exists is finished, and no other is made. `OrderRefused`: as `begin_refund`, "other_backend",
-    "nothing_left", "not_covered" (the account has less than `amount`: nothing is taken). `BillingError`: the processor gave no
-    answer; the credit is taken, and the same call goes on.
+    A refund of this name that exists is finished, and no other is made. `OrderRefused`: as `begin_refund` and `to_give_back`,
+    "other_backend", "not_covered" (the account has less than `amount`: nothing is taken). `BillingError`: the processor gave
+    no answer; the credit is taken, and the same call goes on.
     """
     found = await fulfilment.finish(await fulfilment.read(order))
     if found.backend != backend.name:
         raise OrderRefused("other_backend", "the order is of another backend")
     all_of_it = True  # with what nodes have leased, which is recalled first; some of it may be in use
     for _ in range(TRIES):
+        wanted = await to_give_back(fulfilment, found, name, amount, leased=all_of_it)
         last = known_refund(found, name)
-        if last is None or last.state in ("failed", "refused"):
-            wanted = await refundable(fulfilment, found, leased=all_of_it) if amount is None else amount
-            if amount is None and not wanted:
-                raise OrderRefused("nothing_left", "there is nothing to refund: the account covers not a cent of it")
+        if last is None or last.state in _OVER:
             begun = begin_refund(found, name, wanted, author, reason, fulfilment.clock.wall_ms())
             if not await fulfilment.swap(begun):
                 found = await fulfilment.finish(await fulfilment.read(order))
@@ -65,7 +66,27 @@ async def refund(
     raise StoreUnavailable("the order does not come to rest")
 
 
-async def refundable(fulfilment: Fulfilment, order: Order, *, leased: bool = True) -> Nanos:
+async def to_give_back(fulfilment: Fulfilment, order: Order, name: str, amount: Nanos | None, *, leased: bool = True) -> Nanos:
+    """What the refund of this name gives back, one that is made already or would be now; `amount` None: all that can be.
+
+    `OrderRefused`: "refund_conflict" (it is made already, of another amount), "not_refundable", "nothing_left".
+    """
+    last = known_refund(order, name)
+    if last is not None and last.state not in _OVER:
+        if amount not in (None, last.amount):
+            what = f"the refund {name} is one of {format_usd(last.amount)} USD: one of another amount needs another id"
+            raise OrderRefused("refund_conflict", what)
+        return last.amount
+    check_refundable(order)
+    if amount is not None:
+        return amount
+    wanted = await _refundable(fulfilment, order, leased=leased)
+    if not wanted:
+        raise OrderRefused("nothing_left", "there is nothing to refund: the account covers not a cent of it")
+    return wanted
+
+
+async def _refundable(fulfilment: Fulfilment, order: Order, *, leased: bool) -> Nanos:
     """What is left of the payment and the account has available for it, in whole cents; with what is `leased` to nodes."""
     doc = await fulfilment.store.account_read(order.account)
     if doc is None:

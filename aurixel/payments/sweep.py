@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from aurixel.errors import StoreUnavailable
 from aurixel.payments.backends import BoundBackend
 from aurixel.payments.fulfilment import Fulfilment
 from aurixel.payments.orders import Order, from_doc
@@ -29,19 +30,29 @@ class Sweep:
 
     async def round(self) -> int:
         """Finish what can be; how many orders still have work left. `StoreUnavailable` ends the round."""
-        left: list[Order] = []
+        left: dict[str, int] = {}
         for doc in await self._fulfilment.store.orders_open(_PAGE):
-            order = await self._fulfilment.finish(from_doc(doc))
-            for refund in order.refunds:
-                if refund.state == "asking":
-                    order = await self._ask(order, refund.key)
-            if order.open:
-                left.append(order)
-        self._told &= {order.id for order in left}
-        oldest = min((order.created_ms for order in left), default=None)
-        age = 0.0 if oldest is None else max(0, self._fulfilment.clock.wall_ms() - oldest) / 1000
+            try:
+                since = (await self._finish(from_doc(doc))).waiting_ms
+            except StoreUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug, or an order that a newer version wrote: the others go on
+                since = doc.created_ms
+                if self._first(doc.id):
+                    log.error("order %s cannot be finished: %s", doc.id, type(error).__name__)
+            if since is not None:
+                left[doc.id] = since
+        self._told &= left.keys()
+        age = max(0, self._fulfilment.clock.wall_ms() - min(left.values())) / 1000 if left else 0.0
         self._fulfilment.metrics.left(len(left), age)
         return len(left)
+
+    async def _finish(self, order: Order) -> Order:
+        order = await self._fulfilment.finish(order)
+        for refund in order.refunds:
+            if refund.state == "asking":
+                order = await self._ask(order, refund.key)
+        return order
 
     async def _ask(self, order: Order, key: str) -> Order:
         backend = self._backends.get(order.backend)
@@ -51,7 +62,12 @@ class Sweep:
                 return await ask(self._fulfilment, backend, order, key)
             except BillingError:
                 why = "its backend gives no answer"
-        if order.id not in self._told:
-            self._told.add(order.id)
+        if self._first(order.id):
             log.warning("order %s: a refund waits: %s", order.id, why)
         return order
+
+    def _first(self, id: str) -> bool:
+        """Whether nothing has been told of this order since it has had work."""
+        first = id not in self._told
+        self._told.add(id)
+        return first

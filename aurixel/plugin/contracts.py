@@ -103,6 +103,7 @@ MODEL_TRAITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "adaptive_thinking": "thinks as much as an effort says (Messages: thinking.type adaptive, output_config.effort)",
         "budget_thinking": "thinks up to a budget of tokens (Messages: thinking.budget_tokens)",
+        "custom_tools": "takes tools of free text (chat, Responses: type custom)",
         "no_prefill": "refuses a conversation that ends with the assistant's own words",
         "no_sampling": "refuses temperature, top_p and top_k",
         "reasoning": "takes an effort (chat: reasoning_effort; Responses: reasoning.effort)",
@@ -281,8 +282,8 @@ class StreamReader(Protocol):
 class ReadsKinds(Protocol):
     """A stream reader of a request with several `replies`: it is told which of them has come."""
 
-    def comes_as(self, kind: str) -> None:
-        """The media type of the reply, before its first byte is fed."""
+    def comes_as(self, kind: str) -> str:
+        """Before the first byte is fed: `kind` is the media type of the reply; the one to send the client is returned."""
 
 
 class Dialect(Protocol):
@@ -324,6 +325,24 @@ class TakesUploads(Protocol):
     def upload_reader(self, headers: Mapping[str, str], length: int | None) -> UploadReader | None:
         """For a body of `length` bytes (None: nobody knows yet); None: it is none, and goes to `parse_request`, whole.
         `ClientError` where the headers alone show that it cannot be read."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A dialect whose family has an endpoint that counts the input of a request and answers nothing. Providers name it
+    under the operation `count` in their `dialects`, where the vendor has that endpoint."""
+
+    def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """As `parse_request`, of a request that may lack what only an answer needs."""
+
+    def patch_count(self, request: ParsedRequest, model: str) -> Body:
+        """The body to send upstream, with the model's name there."""
+
+    def read_count(self, body: bytes) -> int:
+        """The tokens in an upstream's reply; `ProviderError("upstream_invalid")` for what is none."""
+
+    def write_count(self, tokens: int) -> bytes:
+        """The reply."""
 
 
 # --- providers --------------------------------------------------------------------------------------------------------
@@ -409,6 +428,14 @@ class SpeaksLess(Protocol):
 
 
 @runtime_checkable
+class Probed(Protocol):
+    """A provider whose upstream can be asked, for nothing, whether it answers and knows our key."""
+
+    def probe(self) -> Outgoing:
+        """The request; pure. Any status but 401, 403 and 5xx means that it does."""
+
+
+@runtime_checkable
 class OpensItself(Protocol):
     """The escape for providers that are not HTTP: they answer an `Outgoing` themselves."""
 
@@ -482,6 +509,7 @@ __all__ = [
     "Changes",
     "Classified",
     "Counts",
+    "CountsTokens",
     "Deny",
     "Dialect",
     "ErrorReply",
@@ -496,6 +524,7 @@ __all__ = [
     "ParsedRequest",
     "PluginSettings",
     "PolicyCheck",
+    "Probed",
     "Provider",
     "ReadsKinds",
     "ReplyReader",

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from aurixel.errors import ConfigError
 from aurixel.plugin.billing import BillingBackend, BillingHost
-from aurixel.plugin.contracts import Dialect, Host, PolicyCheck, Provider
+from aurixel.plugin.contracts import CountsTokens, Dialect, Host, PolicyCheck, Provider
 from aurixel.registry.calls import CallSite, NoMeter, PluginFailed, PluginMeter, bounded, raised_at
 from aurixel.registry.loading import PluginInfo, implementations, load_plugins, nearest, registered_classes
 from aurixel.registry.observers import Observers
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["CallSite", "NoMeter", "Observers", "PluginFailed", "PluginInfo", "PluginMeter", "Registry", "bounded"]
 
 BUILTIN: Final = ("aurixel.dialects",)
+# Not an operation of models: the endpoint of a chat dialect that counts a request's input.
+COUNT: Final = "count"
 T = TypeVar("T")
 
 
@@ -156,7 +158,12 @@ class Registry:
             for operation, names in cls.dialects.items():
                 for name in names:
                     dialect = self.dialects.get(name)
-                    if dialect is not None and dialect.operation == operation:
+                    if dialect is not None and operation in (dialect.operation, COUNT):
+                        if operation == COUNT and not isinstance(dialect, CountsTokens):
+                            raise _refused(
+                                f"plugin '{self.owner('provider', kind)}': '{name}' is no dialect that counts tokens",
+                                f"leave it out of the provider's dialects for '{COUNT}'",
+                            )
                         continue
                     fault = (
                         f"it is no dialect of '{operation}'" if dialect else "no enabled plugin brings a dialect of that name"

@@ -22,7 +22,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
-from aurixel.errors import ConfigError, StoreUnavailable
+from aurixel.errors import ConfigError, StoreDamaged, StoreUnavailable
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[sqlite3.Connection], T]
@@ -279,13 +279,15 @@ def _deliver(answers: list[_Answer]) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """SQLite's own troubles (locked, full, unreadable) become `StoreUnavailable`; our bugs stay what they are."""
+    """SQLite's own troubles (locked, full, unreadable, damaged) become `StoreUnavailable`; our bugs stay what they are."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is None or code & 0xFF in _BUGS or code & 0xFF == sqlite3.SQLITE_NOTADB:
             raise
+        if code & 0xFF == sqlite3.SQLITE_CORRUPT:
+            raise StoreDamaged(error.sqlite_errorname) from None
         raise StoreUnavailable(f"SQLite: {error.sqlite_errorname}") from None
 
 

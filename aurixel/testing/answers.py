@@ -59,6 +59,45 @@ def openai_chat_events(
     return events
 
 
+def openai_responses_usage(input: int, output: int, *, cached: int = 0, cache_write: int = 0, reasoning: int = 0) -> Json:
+    """Responses usage. `cached` and `cache_write` are part of `input`, `reasoning` is part of `output`."""
+    return {
+        "input_tokens": input,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": cache_write},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": input + output,
+    }
+
+
+def openai_responses_reply(text: str, usage: Json | None, *, model: str = "test-model", status: str = "completed") -> Json:
+    """A whole response; "incomplete" ends at its output limit."""
+    return _response(model, status, [_output_message(text)], usage)
+
+
+def openai_responses_events(
+    text: str, usage: Json | None, *, model: str = "test-model", status: str = "completed", done: bool = True
+) -> list[bytes]:
+    """A streamed response, a delta a word; `done=False` leaves out the event that ends it."""
+    begun, message = _response(model, "in_progress", [], None), _output_message(text)
+    place: Json = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    empty = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    part = message["content"][0]
+    events: list[Json] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.in_progress", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": message | {"status": "in_progress", "content": []}},
+        {"type": "response.content_part.added", **place, "part": empty},
+        *({"type": "response.output_text.delta", **place, "delta": word, "logprobs": []} for word in _words(text)),
+        {"type": "response.output_text.done", **place, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **place, "part": part},
+        {"type": "response.output_item.done", "output_index": 0, "item": message},
+    ]
+    if done:
+        events.append({"type": f"response.{status}", "response": _response(model, status, [message], usage)})
+    return [_event(event | {"sequence_number": number}, event["type"]) for number, event in enumerate(events)]
+
+
 def openai_error(message: str, *, type: str = "invalid_request_error", code: str | None = None) -> Json:
     """An error body of the OpenAI family."""
     return {"error": {"message": message, "type": type, "param": None, "code": code}}
@@ -120,6 +159,18 @@ def anthropic_error_event(message: str, *, type: str = "overloaded_error") -> by
 def _message(model: str) -> Json:
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": model}
     return head | {"content": [], "stop_reason": None, "stop_sequence": None}
+
+
+def _output_message(text: str) -> Json:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    return {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+
+
+def _response(model: str, status: str, output: list[Json], usage: Json | None) -> Json:
+    why = {"reason": "max_output_tokens"} if status == "incomplete" else None
+    head = {"id": "resp_1", "object": "response", "created_at": _CREATED, "status": status, "error": None}
+    more: Json = {"incomplete_details": why, "model": model, "output": output, "parallel_tool_calls": True, "tools": []}
+    return head | more | {"tool_choice": "auto", "usage": usage}
 
 
 def _event(data: Json, name: str = "") -> bytes:

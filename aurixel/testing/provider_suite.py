@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from aurixel.errors import PROVIDER_CODES, ConfigError, ProviderError
-from aurixel.plugin.contracts import Attempt, Body, Changes, Classified, Dialect, OpensItself, Outgoing, Provider
+from aurixel.plugin.contracts import Attempt, Body, Changes, Classified, Dialect, OpensItself, Outgoing, Provider, ReadsKinds
 from aurixel.registry import Registry
 from aurixel.testing.host import PluginHost
-from aurixel.testing.samples import sample_request
+from aurixel.testing.samples import sample_headers, sample_request
 
 PATIENCE: Final = 10.0
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -256,26 +256,32 @@ class OpeningProviderSuite(ProviderContract):
 
     async def _answer(self, provider: Provider, dialect: Dialect, operation: str, stream: bool) -> None:
         assert isinstance(provider, OpensItself)
-        request = dialect.parse_request(sample_request(dialect.name, "asked", stream=stream), {})
+        asked = sample_request(dialect.name, "asked", stream=stream)
+        request = dialect.parse_request(asked, sample_headers(dialect.name))
         field = provider.output_limit_field
         body = dialect.patch_request(request, Changes(model=self.model, output_limit_field=field))
         attempt = Attempt(operation=operation, dialect=dialect.name, model=self.model, stream=stream, query="", headers=())
         async with provider.open(provider.prepare(attempt, body)) as reply:
             assert reply.status == 200
             kind = reply.headers["content-type"].partition(";")[0]
-            if not stream:
-                assert kind == "application/json"
+            if not request.stream:
+                assert kind in (request.replies or ("application/json",))
                 usage = dialect.reply_reader(request, 1).read(await reply.read(1 << 20))
-                assert usage.measured, "the reply has no usage"
+                assert usage.measured or operation == "moderation", "the reply has no usage"
                 return
-            assert kind == "text/event-stream"
             reader = dialect.stream_reader(request)
+            if request.replies:
+                assert kind in request.replies or f"{kind.partition('/')[0]}/*" in request.replies
+                if isinstance(reader, ReadsKinds):
+                    reader.comes_as(kind)
+            else:
+                assert kind == "text/event-stream"
             async for chunk in reply.chunks():
                 assert chunk, "a piece is never empty"
                 reader.feed(chunk)
             reader.close()
             assert reader.done, "the stream ended without its last event"
-            assert reader.usage is not None, "the stream has no usage"
+            assert reader.usage is not None or not kind.startswith("text/"), "the stream has no usage"
 
 
 def _shows(text: str, secrets: Sequence[str]) -> bool:

@@ -13,11 +13,49 @@ _MESSAGES: Final = [{"role": "user", "content": "How many words are these six?"}
 _REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "openai_chat": {"messages": _MESSAGES, "max_completion_tokens": 40},
+        "openai_responses": {"input": _MESSAGES, "max_output_tokens": 40},
         "anthropic_messages": {"messages": _MESSAGES, "max_tokens": 40},
+        "openai_completions": {"prompt": "How many words are these six?", "max_tokens": 40},
+        "openai_embeddings": {"input": "How many words are these six?"},
+        "openai_moderations": {"input": "How many words are these six?"},
+        "openai_images": {"prompt": "Six words, drawn as a picture"},
+        "openai_speech": {"input": "How many words are these six?", "voice": "any"},
     }
 )
 
 
+# A twentieth of a second of silence, and the forms that carry files.
+_SOUND: Final = (
+    b"RIFF\x44\x03\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data\x20\x03\x00\x00"
+    + bytes(800)
+)
+_FORMS: Final[Mapping[str, tuple[str, str, bytes]]] = MappingProxyType(
+    {
+        "openai_transcriptions": ("file", "six words.wav", _SOUND),
+        "openai_translations": ("file", "six words.wav", _SOUND),
+    }
+)
+_BOUNDARY: Final = "sample"
+
+
+def sample_headers(dialect: str) -> dict[str, str]:
+    """The headers that say what the body of `sample_request` is."""
+    return {"content-type": f"multipart/form-data; boundary={_BOUNDARY}" if dialect in _FORMS else "application/json"}
+
+
+def sample_form(fields: Mapping[str, str], *files: tuple[str, str, bytes], boundary: str = _BOUNDARY) -> bytes:
+    """A form as clients write it: the fields, then the files, each of a field, a name and its bytes."""
+    parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
+    parts += [(f'name="{name}"; filename="{filename}"', data) for name, filename, data in files]
+    written = [
+        f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + data + b"\r\n" for head, data in parts
+    ]
+    return b"".join(written) + f"--{boundary}--\r\n".encode()
+
+
 def sample_request(dialect: str, model: str, *, stream: bool) -> bytes:
     """A request body of a built-in dialect; `LookupError` for another dialect."""
+    if dialect in _FORMS:
+        streams = {"stream": "true"} if stream and dialect != "openai_translations" else {}
+        return sample_form({"model": model, **streams}, _FORMS[dialect])
     return msgspec.json.encode({"model": model, "stream": stream, **_REQUESTS[dialect]})

@@ -214,6 +214,27 @@ def test_what_needs_a_human_ends_with_1(aurixel: Run, folder: Path) -> None:
     assert aurixel("ledger", "repair", "rollups", "--json").json["steps"][0]["refused"]
 
 
+def test_a_span_that_is_over_before_it_begins_is_a_typing_error(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    for since, until in (("2026-02-01", "2026-01-01"), ("2026-01-01", "2026-01-01"), ("2d", "3d")):
+        done = aurixel("ledger", "export", "movements", "--since", since, "--until", until, "--json", "--output", "x.csv")
+        assert (done.code, done.error["code"]) == (2, "usage")
+        assert "--until is not after --since" in done.error["message"]
+    assert not Path("x.csv").exists()
+
+
+def test_a_file_that_cannot_be_written_is_the_one_that_was_named(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    done = aurixel("ledger", "export", "movements", "--output", "nowhere/x.csv")
+    assert (done.code, done.err) == (1, "error: nowhere/x.csv: No such file or directory\n")
+
+
+def test_a_proof_needs_no_stderr(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    aurixel("account", "create", "a@b")
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it where the descriptor is closed
+    assert aurixel("ledger", "verify") == (0, "1 account, 0 records: everything adds up\n", "")
+
+
 def test_the_repairs_there_are(aurixel: Run) -> None:
     listed = aurixel("ledger", "repair", "--json").json
     assert set(listed["repairs"]) == {"finish-movements", "close-done-leases", "rollups"}

@@ -120,3 +120,9 @@ def test_serve_refuses_what_is_unsafe_and_says_all_of_it(aurixel: Run, folder: P
     refused = aurixel("serve")
     assert refused.err.startswith("3 faults:\n")
     assert "conf/aurixel.toml:2 (server.ops_listen)" in refused.err
+
+
+def test_a_catalogue_that_is_not_there_is_none(aurixel: Run, folder: Path) -> None:
+    (folder / "conf/models.toml").unlink()
+    done = aurixel("check")
+    assert (done.code, "\ncatalogue  none\n" in done.out) == (1, True)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,20 @@ def test_a_word_that_is_no_email_is_repeated(aurixel: Run) -> None:
     assert (refused.code, refused.error["message"]) == (2, "'ada' is not an e-mail address")
 
 
-@pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999"])
+@pytest.mark.parametrize("amount", ["0", "ten", "1e3", "0.0000000001", "1,00", "99999999999999999999", "\u0663", "1.\u0663"])
 def test_an_amount_that_is_none(aurixel: Run, amount: str) -> None:
     aurixel("account", "create", "a@b")
     refused = aurixel("credit", "grant", "a@b", amount, "--reason", "x", "--json")
     assert (refused.code, refused.error["code"]) == (2, "usage")
+
+
+@pytest.mark.parametrize("word", ["grant", "adjust"])
+def test_an_id_that_says_nothing_is_a_script_that_lost_it(aurixel: Run, word: str) -> None:
+    aurixel("account", "create", "a@b")
+    for empty in ("", " "):
+        refused = aurixel("credit", word, "a@b", "1", "--reason", "invoice", "--id", empty, "--json")
+        assert (refused.code, refused.error["code"]) == (2, "usage")
+    assert aurixel("account", "show", "a@b", "--json").json["available"] == "0.00"
 
 
 def test_a_grant_needs_a_reason(aurixel: Run) -> None:
@@ -126,7 +136,16 @@ def test_a_keys_limits_are_those_the_enabled_checks_enforce(aurixel: Run, folder
 
 
 @pytest.mark.parametrize(
-    "words", [("--rpm", "0"), ("--rpm", "x"), ("--expires", "soon"), ("--limit", "rpm"), ("--expires", "2001-01-01")]
+    "words",
+    [
+        ("--rpm", "0"),
+        ("--rpm", "x"),
+        ("--expires", "soon"),
+        ("--expires", "\u0663d"),
+        ("--expires", "2001-01-01"),
+        ("--expires", "9999-12-31T23:59:59-14:00"),
+        ("--limit", "rpm"),
+    ],
 )
 def test_words_for_a_key_that_make_no_sense(aurixel: Run, words: tuple[str, str]) -> None:
     aurixel("account", "create", "a@b")
@@ -136,11 +155,17 @@ def test_words_for_a_key_that_make_no_sense(aurixel: Run, words: tuple[str, str]
 
 def test_an_expiry_is_a_date_or_a_span(aurixel: Run) -> None:
     aurixel("account", "create", "a@b")
-    for when in ("2099-12-31", "2099-12-31T01:00:00+01:00", "90d"):
+    for when in ("2099-12-31", "2099-12-31T01:00:00+01:00", "9999-12-31T23:59:59.999999", "90d"):
         assert aurixel("key", "create", "a@b", "--expires", when).code == 0
     expiries = sorted(key["expires"] for key in aurixel("key", "list", "a@b", "--json").json)
-    assert expiries[1:] == ["2099-12-31T00:00:00Z"] * 2
+    assert expiries[1:] == ["2099-12-31T00:00:00Z", "2099-12-31T00:00:00Z", "9999-12-31T23:59:59Z"]
     assert expiries[0] < "2099"
+
+
+def test_a_time_that_could_not_be_printed_again_is_none(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    assert aurixel("usage", "--since", "0001-01-01T00:00:00+14:00").code == 2
+    assert aurixel("usage", "--since", "0001-01-01", "--json").json["since"] == "0001-01-01T00:00:00Z"
 
 
 def test_a_key_is_revoked_for_good(aurixel: Run) -> None:
@@ -348,6 +373,28 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(aurixel: Run
 # --- the shell --------------------------------------------------------------------------------------------------------
 
 
+def test_a_store_that_is_damaged_is_not_one_to_wait_for(aurixel: Run, folder: Path) -> None:
+    file = folder / "var/aurixel.db"
+    aurixel("account", "create", "a@b")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:4096] + bytes(len(whole) - 4096)):
+        file.write_bytes(damaged)
+        done = aurixel("account", "list", "--json")
+        assert (done.code, done.error["code"]) == (1, "store_damaged")
+        assert "is damaged (SQLITE_CORRUPT) (restore it from a backup)" in done.error["message"]
+
+
+def test_a_store_that_is_locked_says_why(aurixel: Run, folder: Path) -> None:
+    import sqlite3
+
+    aurixel("account", "create", "a@b")
+    with closing(sqlite3.connect(folder / "var/aurixel.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = aurixel("credit", "grant", "a@b", "1", "--reason", "x", "--json")
+    assert (done.code, done.error["code"]) == (1, "store_unavailable")
+    assert "gives no answer: SQLite: SQLITE_BUSY (is it running? try again)" in done.error["message"]
+
+
 def test_without_a_configuration_a_command_says_so(run: Run, folder: Path) -> None:
     refused = run("account", "list", "--json")
     assert (refused.code, refused.error["code"]) == (1, "config_missing")
@@ -379,6 +426,34 @@ def test_what_was_typed_wrong_ends_with_2_and_a_hint(aurixel: Run, words: tuple[
     assert (done.code, done.out) == (2, "")
     assert hint in done.err
     assert "--help` says more" in done.err
+
+
+def test_a_command_that_plugins_could_not_be_asked_for_says_so(aurixel: Run, folder: Path) -> None:
+    nowhere = aurixel("voucher", "create", "1", "--config", "nowhere.toml")
+    assert nowhere.code == 2
+    assert "No such command 'voucher'. Plugins could not be asked: nowhere.toml: there is no such file" in nowhere.err
+    config = folder / "conf/aurixel.toml"
+    config.write_text(config.read_text().replace('"limits", ', '"limits", "greeting", '))
+    absent = aurixel("voucher", "create", "1", "--json")
+    assert (absent.code, absent.error["code"]) == (2, "usage")
+    assert "Plugins could not be asked: conf/aurixel.toml:6 (plugins.enabled): the plugin 'greeting'" in absent.error["message"]
+    config.write_text("[nonsense]\n[rubbish]\n")
+    broken = aurixel("voucher", "create", "1", "--json").error["message"]
+    assert "Plugins could not be asked: conf/aurixel.toml:1 (nonsense): unknown section" in broken
+    assert "\n" not in broken
+    config.unlink()
+    unset = aurixel("acount")
+    assert "Did you mean 'account'?" in unset.err
+    assert "Plugins could not be asked: conf/aurixel.toml: there is no configuration file" in unset.err
+
+
+def test_a_word_that_is_no_text_is_the_typists(aurixel: Run) -> None:
+    aurixel("account", "create", "a@b")
+    for words in (("account", "show", "a\udcff@b"), ("credit", "grant", "a@b", "1", "--reason", "\udcff", "--json")):
+        done = aurixel(*words)
+        assert (done.code, done.out) == (2, "")
+        assert "is not UTF-8" in done.err
+        done.err.encode()
 
 
 def test_an_error_is_json_where_json_was_asked_for(aurixel: Run) -> None:
@@ -451,6 +526,15 @@ def test_a_closed_pipe_is_no_traceback(aurixel: Run, folder: Path) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_result_that_nobody_can_be_told_is_no_success(aurixel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    aurixel("account", "create", "a@b")
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the descriptor is closed
+    for words in (("key", "create", "a@b"), ("ledger", "export", "balances")):
+        done = aurixel(*words)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.endswith("error: stdout is closed\n")
 
 
 def test_a_result_says_what_was_done(aurixel: Run) -> None:

@@ -111,7 +111,7 @@ def test_dev_takes_upstreams_models_and_prices_from_the_configuration(aurixel: R
         pass
     checked = aurixel("check", "--config", "var/dev/aurixel.toml", "--json").json
     assert checked["ok"], checked["faults"]
-    assert checked["upstreams"] == {"demo": "demo", "near": "openai"}
+    assert checked["upstreams"] == {"demo": "demo", "demo-chat": "demo", "demo-messages": "demo", "near": "openai"}
     assert {"small", "demo"} <= {model["model"] for model in checked["models"] if model["state"] == "served"}
     text = (folder / "var/dev/aurixel.toml").read_text()
     assert "http://127.0.0.1:9/v1" in text

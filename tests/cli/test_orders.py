@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,7 @@ def test_what_is_typed_wrong(aurixel: Run, processor: Processor) -> None:
         (("refund", "ord_none", "--yes"), 1, "no such order"),
         (("refund", "ord_none", "--json"), 2, "say --yes"),
         (("refund", "ord_none", "--id", "a:b", "--yes"), 2, "an id is"),
+        (("refund", "ord_none", "--id", "", "--yes"), 2, "an id is"),
         (("list", "--state", "lost"), 2, "states are created"),
         (("reconcile", "--backend", "none"), 2, "there are: acme"),
     ):
@@ -167,11 +170,9 @@ def test_a_refund_asks_first_and_is_made_once(
     asked: list[str] = []
 
     def confirm(answer: bool) -> Callable[..., bool]:
-        def ask(text: str, *, abort: bool, err: bool) -> bool:
+        def ask(text: str, *, err: bool) -> bool:
             asked.append(text)
-            if not answer:
-                raise click.Abort
-            return True
+            return answer
 
         return ask
 
@@ -195,6 +196,11 @@ def test_a_refund_asks_first_and_is_made_once(
         "order_state": "partly_refunded",
         "given_back": "20.00",
     }
+    for words in (("--yes",), ()):
+        otherwise = aurixel("order", "refund", order, "1.00", "--id", "second", *words)
+        assert (otherwise.code, otherwise.out) == (1, "")
+        assert "the refund second is one of 10.00 USD" in otherwise.err
+    assert (len(asked), len(processor.read()["refunds"])) == (2, 2)
     rest = aurixel("order", "refund", order)
     assert asked[-1].startswith("Give back 5.00 USD")
     assert rest.out == "5.00 USD was given back; the order is refunded\n"
@@ -208,6 +214,45 @@ def test_a_refund_asks_first_and_is_made_once(
         ("all", "done", ""),
     ]
     assert aurixel("ledger", "verify").code == 0
+
+
+def test_a_refund_that_nobody_can_be_asked_about_needs_yes(
+    aurixel: Run, processor: Processor, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = made(aurixel)
+    post(paid(order))
+    for stdin in (io.StringIO(), None):  # at its end, and closed
+        monkeypatch.setattr(sys, "stdin", stdin)
+        done = aurixel("order", "refund", order, "4.00")
+        assert (done.code, done.out) == (2, "")
+        assert "error: nobody is here to be asked: say --yes\n" in done.err
+    assert processor.read()["refunds"] == {}
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    assert aurixel("order", "refund", order, "4.00").out.startswith("4.00 USD was given back")
+
+
+def test_what_is_asked_about_is_what_is_given_back(
+    aurixel: Run, processor: Processor, post: Post, expected_logs: ExpectedLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected_logs("aurixel.payments", "refuses the refund x", times=1)
+    order = made(aurixel)
+    post(paid(order))
+    processor.write(answer="refused")
+    assert aurixel("order", "refund", order, "4.00", "--id", "x", "--yes").code == 1
+    processor.write(answer="done")
+    asked: list[str] = []
+    monkeypatch.setattr(click, "confirm", lambda text, err: asked.append(text) or err)
+    assert aurixel("order", "refund", order, "6.00", "--id", "x").out.startswith("6.00 USD was given back")
+    assert asked == [f"Give back 6.00 USD of order {order} of ada@example.com?"]
+
+
+def test_an_order_that_was_not_paid_is_not_asked_about(aurixel: Run, processor: Processor) -> None:
+    order = made(aurixel)
+    for words in ((), ("--yes",), ("5.00", "--yes")):
+        refused = aurixel("order", "refund", order, *words)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err == "error: an order that is created cannot be refunded\n"
+    assert processor.read()["refunds"] == {}
 
 
 def test_a_refund_without_an_answer_is_finished_by_running_it_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from aurixel.storage import Store, open_store
 from tests.cli.conftest import Done, Run
+from tests.harness.guard import ExpectedLogs
 
 CODE = re.compile(r"^[0-9A-HJKMNP-TV-Z]{4}(-[0-9A-HJKMNP-TV-Z]{4}){6}$", re.MULTILINE)
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -81,6 +83,17 @@ def test_a_code_is_credited_once(shop: Run, redeem: Run) -> None:
     assert shop("ledger", "verify", "--json").json["ok"]
 
 
+def test_a_code_that_is_spent_for_nothing_is_no_success(shop: Run, redeem: Run, expected_logs: ExpectedLogs) -> None:
+    expected_logs("aurixel.payments", "settle it by hand", level=logging.ERROR, times=1)
+    for _ in range(4):
+        assert shop("credit", "grant", ADA, "1000000000", "--reason", "rich").code == 0
+    code = shop("voucher", "create", "1000000000", "--json").json["codes"][0]["code"]
+    for _ in range(2):
+        done = redeem(ADA, code)
+        assert done.code == 1
+        assert done.out.startswith("0.00 USD were credited")
+
+
 def test_a_code_may_be_an_argument(shop: Run) -> None:
     (code,) = made(shop)
     assert shop("voucher", "redeem", ADA, code["code"]).code == 0
@@ -104,6 +117,12 @@ def test_a_typing_error_is_the_typists(shop: Run, redeem: Run) -> None:
         done = redeem(ADA, typed, "--json")
         assert (done.code, done.error) == (2, {"code": "code_mistyped", "message": "that is no code: a typing error"})
     assert wrong not in str(done)
+
+
+def test_no_code_is_read_where_stdin_is_closed(shop: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    refused = shop("voucher", "redeem", ADA, "--json")
+    assert (refused.code, refused.error["code"]) == (2, "code_mistyped")
 
 
 def test_too_many_wrong_codes_wait(shop: Run, redeem: Run) -> None:
@@ -196,12 +215,15 @@ def test_nothing_yet(shop: Run) -> None:
         ("create", "1", "--count", "10001"),
         ("create", "1", "--expires", "2020-01-01"),
         ("create", "1", "--expires", "0d"),
+        ("create", "1", "--expires", "9999-12-31T23:59:59-14:00"),
         ("create", "1", "--note", "x" * 501),
         ("list", "--batch", "what?"),
         ("list", "--batch", "K7QM-3F9A2C7D"),
         ("list", "--state", "lost"),
         ("revoke", "K7QM"),
         ("revoke", "K7QM", "--reason", "x"),
+        ("revoke", "K7QM", "--reason", " "),
+        ("list", "--batch", ""),
         ("revoke", "../..", "--reason", "x"),
         ("redeem",),
     ],

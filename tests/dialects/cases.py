@@ -3,8 +3,8 @@
 A case holds what the upstream sends (`upstream.sse` or `reply.json`), what the client gets where that differs
 (`client.sse`), and `case.json`: `request` fields beside the smallest request, `usage` as reported (absent: none),
 `estimate` where usage is to be guessed (50 input tokens), `measured`, `output_bytes`, `started`, `error` (a code),
-`end` ("close" where only the end of the connection ends it), and for the SDKs `text`, `tools`, `blocks`, `finish`,
-`sdk_usage` (input and output as the SDK shows them).
+`end` ("close" where only the end of the connection ends it), and for the SDKs `text`, `tools`, `blocks`, `finish` or
+`status`, `sdk_usage` (input and output as the SDK shows them).
 """
 
 from __future__ import annotations
@@ -15,14 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aurixel.dialects import AnthropicMessages, OpenAIChat
+from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Dialect, ParsedRequest, StreamReader
 from aurixel.values import Usage
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), AnthropicMessages())}
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), AnthropicMessages())}
 INPUT_TOKENS = 50
+
+
+_WORDS = {"openai_responses": {"messages": "input", "max_tokens": "max_output_tokens"}}
+
+
+def in_words_of(dialect: Dialect, body: dict[str, Any]) -> dict[str, Any]:
+    """A body with `messages` and `max_tokens`, its fields called as in the dialect."""
+    words = _WORDS.get(dialect.name, {})
+    return {words.get(name, name): value for name, value in body.items()}
+
+
+def word_of(dialect: Dialect, field: str) -> str:
+    """What the dialect calls it."""
+    return _WORDS.get(dialect.name, {}).get(field, field)
 
 
 @dataclass
@@ -46,6 +60,7 @@ class Case:
 
     def request(self, *, stream: bool) -> ParsedRequest:
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream, "max_tokens": 4096}
+        body = in_words_of(self.dialect, body)
         return self.dialect.parse_request(json.dumps({**body, **self.meta.get("request", {})}).encode(), {})
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Changes, Dialect, ModelRules, ParsedRequest
-from tests.dialects.cases import DIALECTS
+from tests.dialects.cases import DIALECTS, in_words_of, word_of
 
 BOTH = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 GOOD: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -21,8 +21,12 @@ INSIDE = [
     ([{"role": "user", "content": 5}], "'messages[0].content' must be a string or a list or null."),
     ([{"content": "a"}, {"content": [{"type": "text"}, 5]}], "'messages[1].content[1]' must be an object."),
     ([{"content": [{"type": 5}]}], "'messages[0].content[0].type' must be a string."),
-    ("canary", "'messages' must be a list of messages."),
 ]
+
+
+def written(dialect: Dialect, **fields: Any) -> bytes:
+    """A good request of the dialect but for these fields, called as in Messages."""
+    return json.dumps(in_words_of(dialect, {**GOOD, **fields}), ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def refusal(dialect: Dialect, body: bytes, headers: dict[str, str] | None = None) -> ClientError:
@@ -65,8 +69,14 @@ def test_what_is_no_object(dialect: Dialect, body: bytes, code: str) -> None:
 @BOTH
 @pytest.mark.parametrize(("messages", "told"), INSIDE)
 def test_a_wrong_part_of_a_field_is_named(dialect: Dialect, messages: Any, told: str) -> None:
-    error = refusal(dialect, json.dumps({**GOOD, "messages": messages}).encode())
-    assert (error.code, error.message, error.param) == ("invalid_request", told, "messages")
+    error, word = refusal(dialect, written(dialect, messages=messages)), word_of(dialect, "messages")
+    assert (error.code, error.message, error.param) == ("invalid_request", told.replace("messages", word), word)
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "anthropic_messages"])
+def test_a_text_is_no_list(dialect: str) -> None:
+    error = refusal(DIALECTS[dialect], written(DIALECTS[dialect], messages="canary"))
+    assert (error.code, error.message) == ("invalid_request", "'messages' must be a list of messages.")
 
 
 @BOTH
@@ -79,7 +89,7 @@ def test_a_wrong_part_of_a_field_is_named(dialect: Dialect, messages: Any, told:
         ("model", "x" * 257),
         ("model", "a\nb"),
         ("messages", None),
-        ("messages", "secret"),
+        ("messages", 7),
         ("messages", {}),
         ("messages", []),
         ("messages", ["secret"]),
@@ -99,9 +109,9 @@ def test_a_wrong_part_of_a_field_is_named(dialect: Dialect, messages: Any, told:
     ],
 )
 def test_a_field_of_the_wrong_kind(dialect: Dialect, field: str, value: Any) -> None:
-    error = refusal(dialect, json.dumps({**GOOD, field: value}).encode())
-    assert (error.code, error.param) == ("invalid_request", field)
-    assert field in error.message
+    error, word = refusal(dialect, written(dialect, **{field: value})), word_of(dialect, field)
+    assert (error.code, error.param) == ("invalid_request", word)
+    assert word in error.message
     assert "secret" not in error.message
 
 
@@ -126,6 +136,32 @@ def test_a_field_of_the_wrong_kind_in_chat(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
+    [
+        ("max_output_tokens", 0),
+        ("max_tool_calls", "3"),
+        ("tools", [{"type": "web_search"}, 7]),
+        ("reasoning", "high"),
+        ("prompt_cache_options", "x"),
+        ("background", "yes"),
+        ("store", 1),
+    ],
+)
+def test_a_field_of_the_wrong_kind_in_responses(field: str, value: Any) -> None:
+    body = json.dumps({"model": "m", "input": "x", "max_tool_calls": 1, field: value}).encode()
+    error = refusal(DIALECTS["openai_responses"], body)
+    assert (error.code, error.param) == ("invalid_request", field)
+
+
+def test_tools_nested_without_end() -> None:
+    tools: Any = []
+    for _ in range(300):
+        tools = [{"type": "namespace", "tools": tools}]
+    error = refusal(DIALECTS["openai_responses"], json.dumps({"model": "m", "input": "x", "tools": tools}).encode())
+    assert (error.code, error.param) == ("invalid_request", "tools")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
     [("max_tokens", None), ("system", 7), ("system", ["x"]), ("cache_control", "x"), ("tools", [{"type": "Evil type!"}])],
 )
 def test_a_field_of_the_wrong_kind_in_messages(field: str, value: Any) -> None:
@@ -144,19 +180,19 @@ def test_blocks_nested_without_end() -> None:
 @BOTH
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/jsonx", "application"])
 def test_another_content_type(dialect: Dialect, kind: str) -> None:
-    assert refusal(dialect, json.dumps(GOOD).encode(), {"content-type": kind}).code == "unsupported_content_type"
+    assert refusal(dialect, written(dialect), {"content-type": kind}).code == "unsupported_content_type"
 
 
 @BOTH
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON ;charset=x", ""])
 def test_json_by_any_name(dialect: Dialect, kind: str) -> None:
-    assert dialect.parse_request(json.dumps(GOOD).encode(), {"content-type": kind}).model == "m"
+    assert dialect.parse_request(written(dialect), {"content-type": kind}).model == "m"
 
 
 @BOTH
 @pytest.mark.parametrize("place", [0, 65_535, 65_536, 131_071, 131_072])
 def test_utf8_is_checked_across_the_pieces_it_is_checked_in(dialect: Dialect, place: int) -> None:
-    head = b'{"model":"m","max_tokens":9,"messages":[{"content":"'
+    head = b'{"model":"m","max_tokens":9,"%b":[{"content":"' % word_of(dialect, "messages").encode()
     text = b"x" * (place - len(head)) + "語".encode() + b"y" * 70_000
     assert dialect.parse_request(head + text + b'"}]}', {}).bound.text_bytes > len(text)
     broken = text.replace("語".encode(), "語".encode()[:2])
@@ -202,6 +238,8 @@ WORDS = st.sampled_from(
             "file",
         ),
         *("input_audio", "cache_control", "ttl", "1h", "data:image/png;base64,iVBORw0KGgo", "detail", "low", "audio", "id"),
+        *("input_image", "input_file", "file_data", "file_id", "output", "function_call_output", "additional_tools", "tools"),
+        *("web_search", "namespace", "function", "item_reference", "role", "user", "encrypted_content", "reasoning"),
     )
 )
 BLOCK = st.dictionaries(WORDS, st.deferred(lambda: VALUE), max_size=4)
@@ -218,6 +256,9 @@ FIELDS = st.sampled_from(
             "container",
             "mcp_servers",
             "x",
+            "reasoning",
+            "max_tool_calls",
+            "conversation",
         ),
     )
 )
@@ -235,5 +276,10 @@ def test_any_bytes(dialect: Dialect, body: bytes) -> None:
 @settings(deadline=None)
 @given(more=st.dictionaries(FIELDS, VALUE, max_size=3), content=VALUE)
 def test_any_fields(dialect: Dialect, more: dict[str, Any], content: Any) -> None:
-    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}], **more}
-    judge(dialect, json.dumps(body, ensure_ascii=False).encode(errors="surrogatepass"))
+    judge(dialect, written(dialect, messages=[{"role": "user", "content": content}], **more))
+
+
+@settings(deadline=None)
+@given(item=st.dictionaries(WORDS, VALUE, max_size=5), tools=VALUE)
+def test_any_items(item: dict[str, Any], tools: Any) -> None:
+    judge(DIALECTS["openai_responses"], json.dumps({"model": "m", "input": [item], "tools": tools}).encode())

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from aurixel.dialects.images import base64_image_size, image_size
 from aurixel.plugin.contracts import ImageBound, ModelRules, ParsedRequest
-from tests.dialects.cases import DIALECTS
-from tests.dialects.test_requests import PART, chat, messages, turn
+from tests.dialects.cases import DIALECTS, in_words_of
+from tests.dialects.test_requests import PART, chat, messages, responses, turn
 
 RULES = ModelRules(context=1_000_000, max_output=100)
 
@@ -82,6 +82,11 @@ def image_url(data: bytes, kind: str = "image/png", **more: Any) -> dict[str, An
     return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{base64.b64encode(data).decode()}", **more}}
 
 
+def input_image(data: bytes, **more: Any) -> dict[str, Any]:
+    url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return {"type": "input_image", "image_url": url, **more}
+
+
 def image_block(data: bytes) -> dict[str, Any]:
     source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(data).decode()}
     return {"type": "image", "source": source}
@@ -102,6 +107,12 @@ def test_every_part_of_the_prompt_counts() -> None:
         chat(messages=[{"role": "tool", "content": text}]),
         chat(messages=[{"role": "assistant", "tool_calls": [{"function": {"arguments": text}}]}]),
         chat(vendor_documents=[text]),
+        responses(input=text),
+        responses(instructions=text),
+        responses(text={"format": {"schema": text}}),
+        responses(tools=[{"type": "namespace", "tools": [{"type": "function", "description": text}]}]),
+        responses(input=[{"type": "function_call_output", "output": [{"type": "input_text", "text": text}]}]),
+        responses(input=[{"type": "reasoning", "encrypted_content": text}]),
         messages(system=text),
         messages(system=[{"type": "text", "text": text}]),
         messages(tools=[{"name": "f", "description": text}]),
@@ -126,7 +137,12 @@ def test_messages_and_tools_cost_something_each() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda data: chat(messages=turn(PART, image_url(data))), lambda data: messages(messages=turn(PART, image_block(data)))],
+    [
+        lambda data: chat(messages=turn(PART, image_url(data))),
+        lambda data: messages(messages=turn(PART, image_block(data))),
+        lambda data: responses(input=turn(PART, input_image(data))),
+        lambda data: responses(input=[{"type": "function_call_output", "output": [input_image(data)]}]),
+    ],
 )
 def test_an_image_counts_by_its_size_not_its_bytes(make: Any) -> None:
     request = make(png(2800, 1400) + b"\0" * 300_000)
@@ -143,6 +159,10 @@ def test_an_image_counts_by_its_size_not_its_bytes(make: Any) -> None:
         chat(messages=turn({"type": "image_url", "image_url": "https://example.org/a.png"})),
         chat(messages=turn({"type": "image_url"})),
         chat(messages=turn(image_url(b"no image at all"))),
+        responses(input=turn({"type": "input_image", "image_url": "https://example.org/a.png"})),
+        responses(input=turn({"type": "input_image"})),
+        responses(input=turn(input_image(b"no image at all"))),
+        responses(input=[{"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "x"}}]),
         messages(messages=turn({"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}})),
         messages(messages=turn({"type": "image"})),
         messages(messages=turn(image_block(b"no image at all"))),
@@ -177,11 +197,14 @@ def test_documents_and_audio() -> None:
     pdf = base64.b64encode(b"%PDF" + b"x" * 29_996).decode()
     of_chat = chat(messages=turn({"type": "file", "file": {"file_data": f"data:application/pdf;base64,{pdf}"}}))
     of_messages = messages(messages=turn({"type": "document", "source": {"type": "base64", "data": pdf}}))
-    for request in (of_chat, of_messages):
+    file = {"type": "input_file", "file_data": f"data:application/pdf;base64,{pdf}"}
+    for request in (of_chat, of_messages, responses(input=turn(file))):
         assert (request.bound.documents, request.bound.document_bytes) == (1, 30_000)
         assert 64_096 < bound(request) < 65_096
     sound = chat(messages=turn({"type": "input_audio", "input_audio": {"data": pdf, "format": "wav"}}))
     assert sound.bound.audio_bytes == 30_000
+    heard = responses(input=turn({"type": "input_audio", "input_audio": {"data": pdf, "format": "wav"}}))
+    assert (heard.bound.audio_bytes, heard.needs) == (30_000, {"input_audio"})
     assert 600 < bound(sound) < 1500
 
 
@@ -189,6 +212,8 @@ def test_documents_and_audio() -> None:
     "request_",
     [
         chat(web_search_options={}),
+        responses(tools=[{"type": "web_search"}]),
+        responses(input=turn({"type": "input_file", "file_url": "https://example.org/a.pdf"})),
         messages(messages=turn({"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}})),
         messages(tools=[{"type": "web_fetch_20250910"}]),
         messages(mcp_servers=[{"type": "url", "url": "https://example.org"}]),
@@ -215,6 +240,6 @@ def test_the_guess_is_never_above_the_bound_nor_the_bound_below_the_bytes(text: 
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": text}] * count}
     for dialect in DIALECTS.values():
         for ascii_only in (True, False):
-            request = dialect.parse_request(json.dumps(body, ensure_ascii=ascii_only).encode(), {})
+            request = dialect.parse_request(json.dumps(in_words_of(dialect, body), ensure_ascii=ascii_only).encode(), {})
             assert guess(request) <= bound(request)
             assert bound(request) >= count * len(text.encode())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aurixel.dialects.depth import MAX_DEPTH, object_too_deep, too_deep
 from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.contracts import Dialect
-from tests.dialects.cases import DIALECTS, GOLDEN
+from tests.dialects.cases import DIALECTS, GOLDEN, in_words_of
 
 BOTH = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 REQUEST = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
@@ -75,7 +75,7 @@ def test_what_is_no_json_is_judged_without_a_fault(text: str) -> None:
 
 @BOTH
 def test_a_request_at_the_bound_and_beyond_it(dialect: Dialect) -> None:
-    begin = json.dumps(REQUEST).encode()[:-1] + b', "x": '
+    begin = json.dumps(in_words_of(dialect, REQUEST)).encode()[:-1] + b', "x": '
     assert dialect.parse_request(begin + nested(b"1", MAX_DEPTH - 1) + b"}", {}).model == "m"
     for deep in (nested(b"1", MAX_DEPTH), b"[" * MAX_DEPTH):  # the second one is not even JSON
         with pytest.raises(ClientError) as caught:
@@ -86,7 +86,7 @@ def test_a_request_at_the_bound_and_beyond_it(dialect: Dialect) -> None:
 @BOTH
 def test_an_answer_at_the_bound_and_beyond_it(dialect: Dialect) -> None:
     reply = (GOLDEN / dialect.name / "reply_text" / "reply.json").read_bytes().rstrip().removesuffix(b"}") + b', "x": '
-    request = dialect.parse_request(json.dumps(REQUEST).encode(), {})
+    request = dialect.parse_request(json.dumps(in_words_of(dialect, REQUEST)).encode(), {})
     usage = dialect.reply_reader(request, 50).read(reply + nested(b"1", MAX_DEPTH - 1) + b"}")
     assert usage.measured
     with pytest.raises(ProviderError) as caught:
@@ -96,8 +96,9 @@ def test_an_answer_at_the_bound_and_beyond_it(dialect: Dialect) -> None:
 
 @BOTH
 def test_an_event_at_the_bound_and_beyond_it(dialect: Dialect) -> None:
-    request = dialect.parse_request(json.dumps({**REQUEST, "stream": True}).encode(), {})
-    event = b'event: ping\ndata: {"type": "ping", "choices": [], "x": %b}\n\n'
+    request = dialect.parse_request(json.dumps(in_words_of(dialect, {**REQUEST, "stream": True})).encode(), {})
+    name = b"response.created" if dialect.name == "openai_responses" else b"ping"
+    event = b'event: %b\ndata: {"type": "%b", "choices": [], "x": %%b}\n\n' % (name, name)
     whole = event % nested(b"1", MAX_DEPTH - 1)
     assert dialect.stream_reader(request).feed(whole) == whole
     with pytest.raises(ProviderError) as caught:

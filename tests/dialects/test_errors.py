@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[int, str, str | None, int, str]] = {
     "empty_body": BAD,
     "unsupported_content_type": BAD,
     "unsupported_dialect": BAD,
+    "translation_lossy": BAD,
     "unsupported_parameter": BAD,
     "unpriced_feature": BAD,
     "bad_framing": BAD,
@@ -130,11 +131,33 @@ def test_an_error_inside_a_stream() -> None:
     assert chat.endswith(b"}\n\n")
     assert chat.count(b"\n") == 2
     assert json.loads(chat[6:])["error"]["code"] == "upstream_died"
+    first, last, rest = DIALECTS["openai_responses"].encode_stream_error(error, "req_1").split(b"\n\n")
+    assert first.startswith(b"event: error\ndata: {")
+    assert last.startswith(b"event: response.failed\ndata: {")
+    assert not rest
+    event = json.loads(first.split(b"data: ")[1])
+    assert (event["type"], event["code"], event["error"]["code"]) == ("error", "upstream_died", "upstream_died")
+    assert json.loads(last.split(b"data: ")[1])["response"]["error"] == {"code": "server_error", "message": error.message}
     messages = DIALECTS["anthropic_messages"].encode_stream_error(error, "req_1")
     assert messages.startswith(b"event: error\ndata: {")
     assert messages.endswith(b"}\n\n")
     assert messages.count(b"\n") == 3
     assert json.loads(messages.split(b"data: ")[1])["request_id"] == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CreditError("credit_exhausted", "No."), "insufficient_quota"),
+        (PolicyError("rate_limit_tokens", "No."), "rate_limit_exceeded"),
+        (ProviderError("upstream_overloaded", "No."), "server_is_overloaded"),
+        (ProviderError("upstream_invalid", "No."), "server_error"),
+        (ClientError("invalid_request", "No."), "invalid_prompt"),
+    ],
+)
+def test_the_code_of_a_failed_response(error: RequestError, code: str) -> None:
+    event = DIALECTS["openai_responses"].encode_stream_error(error, "req_1").split(b"data: ")[2]
+    assert json.loads(event)["response"]["error"]["code"] == code
 
 
 def test_the_dialects_render_in_their_family() -> None:

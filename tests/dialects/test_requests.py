@@ -11,7 +11,7 @@ from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Changes, ParsedRequest
 from tests.dialects.cases import DIALECTS
 
-CHAT, MESSAGES = DIALECTS["openai_chat"], DIALECTS["anthropic_messages"]
+CHAT, MESSAGES, RESPONSES = DIALECTS["openai_chat"], DIALECTS["anthropic_messages"], DIALECTS["openai_responses"]
 HI = [{"role": "user", "content": "hi"}]
 PART = {"type": "text", "text": "hi"}
 
@@ -22,6 +22,10 @@ def chat(**fields: Any) -> ParsedRequest:
 
 def messages(headers: dict[str, str] | None = None, **fields: Any) -> ParsedRequest:
     return MESSAGES.parse_request(json.dumps({"model": "m", "max_tokens": 9, "messages": HI, **fields}).encode(), headers or {})
+
+
+def responses(**fields: Any) -> ParsedRequest:
+    return RESPONSES.parse_request(json.dumps({"model": "m", "input": "hi", **fields}).encode(), {})
 
 
 def turn(*parts: Any) -> list[Any]:
@@ -129,6 +133,46 @@ def test_what_messages_need_prices_for(fields: dict[str, Any], needs: set[str]) 
     assert messages(**fields).needs == needs
 
 
+FUNCTION = {"type": "function", "name": "f"}
+SEARCH = {"type": "web_search", "search_context_size": "low"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "needs"),
+    [
+        ({"service_tier": "auto", "store": True, "background": False, "reasoning": {"effort": "high"}}, set()),
+        ({"previous_response_id": None, "conversation": None, "include": ["reasoning.encrypted_content"]}, set()),
+        ({"tools": [FUNCTION, {"type": "custom", "name": "g"}, {"type": "namespace", "tools": [FUNCTION]}]}, set()),
+        ({"tools": [{"type": "local_shell"}, {"type": "tool_search", "execution": "client"}]}, set()),
+        ({"input": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "x", "summary": []}]}, set()),
+        ({"input": [{"role": "user", "content": "the word file_id"}, {"type": "function_call", "id": "fc_1"}]}, set()),
+        ({"tools": [SEARCH]}, {"tool_calls.web_search"}),
+        ({"tools": [{"type": "web_search_preview_2025_03_11"}]}, {"tool_calls.web_search"}),
+        ({"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]}, {"tool_calls.web_search"}),
+        (
+            {"input": turn({"type": "input_text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}})},
+            {"cache_write_5m"},
+        ),
+        ({"prompt_cache_options": {"mode": "implicit", "ttl": "30m"}}, {"cache_write_5m"}),
+    ],
+)
+def test_what_responses_need_prices_for(fields: dict[str, Any], needs: set[str]) -> None:
+    assert responses(**fields).needs == needs
+
+
+def test_a_plain_response_request() -> None:
+    request = responses(stream=True, max_output_tokens=5)
+    assert (request.dialect, request.model, request.stream, request.output_limit) == ("openai_responses", "m", True, 5)
+    assert (request.choices, request.asked_usage, request.needs) == (1, True, frozenset())
+    assert responses().output_limit is None
+
+
+def test_how_often_a_response_may_search() -> None:
+    assert responses(tools=[SEARCH], max_tool_calls=3).calls == {"tool_calls.web_search": 3}
+    assert responses(tools=[SEARCH], max_tool_calls=10**6).calls == {"tool_calls.web_search": 1000}
+    assert responses(max_tool_calls=3).calls == responses(tools=[SEARCH]).calls == {}
+
+
 def test_how_often_a_hosted_tool_may_run() -> None:
     request = messages(tools=[{"type": "web_search_20250305", "max_uses": 3}, {"type": "web_fetch_20250910"}])
     assert request.calls == {"tool_calls.web_search": 3}
@@ -155,6 +199,51 @@ def test_how_often_a_hosted_tool_may_run() -> None:
 def test_what_chat_refuses(fields: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ClientError) as caught:
         chat(**fields)
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"service_tier": "flex"}, "unpriced_feature", "service_tier"),
+        ({"reasoning": {"mode": "pro"}}, "unpriced_feature", "reasoning"),
+        ({"prompt_cache_options": {"ttl": "12h"}}, "unpriced_feature", "prompt_cache_options"),
+        ({"prompt_cache_options": {"comparison_response_id": "resp_1"}}, "unsupported_parameter", "prompt_cache_options"),
+        ({"input": turn({"type": "input_text", "prompt_cache_breakpoint": {"ttl": "12h"}})}, "unpriced_feature", "input"),
+        *(
+            ({"tools": [FUNCTION, {"type": kind}]}, "unpriced_feature", "tools")
+            for kind in ("image_generation", "file_search", "code_interpreter", "computer", "mcp", "shell", "apply_patch")
+        ),
+        ({"tools": [{"type": "tool_search", "execution": "server"}]}, "unpriced_feature", "tools"),
+        ({"tools": [{"type": "namespace", "tools": [{"type": "mcp"}]}]}, "unpriced_feature", "tools"),
+        ({"input": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}, "unpriced_feature", "input"),
+        ({"background": True}, "unsupported_parameter", "background"),
+        ({"background_options": {"completion_window": "8h"}}, "unsupported_parameter", "background_options"),
+        ({"previous_response_id": "resp_1"}, "unsupported_parameter", "previous_response_id"),
+        ({"conversation": "conv_1"}, "unsupported_parameter", "conversation"),
+        ({"conversation": {"id": "conv_1"}}, "unsupported_parameter", "conversation"),
+        ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "unsupported_parameter", "input"),
+        ({"input": [{"id": "msg_1"}]}, "unsupported_parameter", "input"),
+        ({"input": [{"type": "image_generation_call", "id": "ig_1"}]}, "unsupported_parameter", "input"),
+        ({"input": [{"type": "anything", "container_id": "cntr_1"}]}, "unsupported_parameter", "input"),
+        ({"input": turn({"type": "input_image", "file_id": "file-1"})}, "unsupported_parameter", "input"),
+        ({"input": turn({"type": "input_file", "file_id": "file-1"})}, "unsupported_parameter", "input"),
+        (
+            {"input": [{"type": "function_call_output", "output": [{"type": "input_file", "file_id": "file-1"}]}]},
+            "unsupported_parameter",
+            "input",
+        ),
+        (
+            {"input": [{"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "f"}}]},
+            "unsupported_parameter",
+            "input",
+        ),
+    ],
+)
+def test_what_responses_refuse(fields: dict[str, Any], code: str, param: str) -> None:
+    with pytest.raises(ClientError) as caught:
+        responses(**fields)
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
@@ -227,9 +316,15 @@ def test_without_a_stream_no_options_are_added() -> None:
     assert json.loads(sent(messages(stream=True))) == {"messages": HI, "max_tokens": 9, "stream": True, "model": "up"}
 
 
+@pytest.mark.parametrize("fields", [{}, {"store": None}, {"store": True}, {"store": False}])
+def test_nothing_is_kept_of_a_response(fields: dict[str, Any]) -> None:
+    assert json.loads(sent(responses(**fields))) == {"input": "hi", "store": False, "model": "up"}
+    assert json.loads(sent(responses(**fields), output_limit=7))["max_output_tokens"] == 7
+
+
 @pytest.mark.parametrize("field", ["billing_policy", "user_profile_id", "workspace_id"])
 def test_what_moves_the_bill_is_dropped(field: str) -> None:
-    assert field.encode() not in sent(chat(**{field: "x"})) + sent(messages(**{field: "x"}))
+    assert field.encode() not in sent(chat(**{field: "x"})) + sent(messages(**{field: "x"})) + sent(responses(**{field: "x"}))
 
 
 @pytest.mark.parametrize(("word", "field"), [(None, "max_completion_tokens"), ("max_tokens", "max_tokens")])

@@ -126,6 +126,36 @@ def test_the_openai_sdk_sees_the_failure(case: Case, server: Canned, openai_clie
     assert "secret" not in str(caught.value.body)
 
 
+@pytest.mark.parametrize("case", good("openai_responses"), ids=name_of)
+def test_the_openai_sdk_follows_a_response(case: Case, server: Canned, openai_client: openai.OpenAI) -> None:
+    server.stream(handed_on(case))
+    with openai_client.responses.stream(model="m", input="x") as stream:
+        events: list[Any] = list(stream)
+    meta, last = case.meta, events[-1]
+    assert last.type == f"response.{meta['status']}"
+    usage = last.response.usage
+    assert (usage and [usage.input_tokens, usage.output_tokens]) == meta.get("sdk_usage")
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == meta["text"]
+    calls = [event.item for event in events if event.type == "response.output_item.done"]
+    tools = [[item.call_id, item.name, item.arguments] for item in calls if item.type == "function_call"]
+    assert tools == meta.get("tools", [])
+
+
+@pytest.mark.parametrize("case", bad("openai_responses"), ids=name_of)
+def test_the_openai_sdk_sees_a_response_fail(case: Case, server: Canned, openai_client: openai.OpenAI) -> None:
+    sent = handed_on(case)
+    server.stream(sent)
+    with pytest.raises(openai.APIError) as caught:
+        list(openai_client.responses.create(model="m", input="x", stream=True))
+    assert (caught.value.code, caught.value.type) == (case.meta["error"], "server_error")
+    # Whoever does not know that event stops at the next one.
+    assert b"secret" not in sent
+    assert sent.split(b"\n\n")[-2].startswith(b"event: response.failed\ndata: {")
+    if b"response.created" in sent:
+        with openai_client.responses.stream(model="m", input="x") as stream, pytest.raises(openai.APIError):
+            stream.get_final_response()
+
+
 @pytest.mark.parametrize("case", good("anthropic_messages"), ids=name_of)
 def test_the_anthropic_sdk_follows(case: Case, server: Canned, anthropic_client: anthropic.Anthropic) -> None:
     server.stream(handed_on(case))
@@ -156,6 +186,12 @@ def test_the_openai_sdk_reads_whole_replies(case: Case, server: Canned, openai_c
     server.json(case.reply)
     reply = openai_client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
     assert reply.choices[0].message.content == case.meta["text"]
+
+
+@pytest.mark.parametrize("case", [case for case in cases("reply.json", "openai_responses") if "text" in case.meta], ids=name_of)
+def test_the_openai_sdk_reads_whole_responses(case: Case, server: Canned, openai_client: openai.OpenAI) -> None:
+    server.json(case.reply)
+    assert openai_client.responses.create(model="m", input="x").output_text == case.meta["text"]
 
 
 # error, exception of each SDK, how often each asks when it may try twice

@@ -13,7 +13,7 @@ from aurixel.dialects.openai_chat_replies import ReportedUsage, disjoint
 from aurixel.errors import ProviderError
 from aurixel.values import USAGE_CLASSES
 from tests.dialects.cases import DIALECTS, INPUT_TOKENS
-from tests.dialects.test_requests import messages
+from tests.dialects.test_requests import messages, responses
 
 TOKENS = st.integers(0, 3000)
 MAYBE = st.none() | TOKENS
@@ -92,3 +92,37 @@ def test_classes_of_a_message_add_up(
         stream.feed(b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), msgspec.json.encode(event)))
     assert stream.usage is not None
     assert total(stream.usage.counts, PROMPT) == plain + (read or 0) + grown
+
+
+@given(whole=TOKENS, said=TOKENS, read=MAYBE, written=MAYBE, thought=MAYBE, searches=st.none() | st.integers(0, 9))
+def test_classes_of_a_response_add_up_or_are_refused(
+    whole: int, said: int, read: int | None, written: int | None, thought: int | None, searches: int | None
+) -> None:
+    usage = {
+        "input_tokens": whole,
+        "output_tokens": said,
+        "total_tokens": 7,
+        "input_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        "output_tokens_details": {"reasoning_tokens": thought},
+    }
+    tools = {"web_search": {"num_requests": searches}}
+    response = {"object": "response", "status": "completed", "output": [], "usage": usage, "tool_usage": tools}
+    dialect = DIALECTS["openai_responses"]
+    stream = dialect.stream_reader(responses(stream=True))
+    stream.feed(b'data: {"type":"response.created"}\n\n')
+    end = b"data: %b\n\n" % msgspec.json.encode({"type": "response.completed", "response": response})
+    reader = dialect.reply_reader(responses(), INPUT_TOKENS)
+    if (read or 0) + (written or 0) > whole or (thought or 0) > said:
+        for call in (lambda: reader.read(msgspec.json.encode(response)), lambda: stream.feed(end)):
+            with pytest.raises(ProviderError) as caught:
+                call()
+            assert caught.value.code == "upstream_invalid"
+        return
+    found = reader.read(msgspec.json.encode(response))
+    assert all(name.split(".")[0] in USAGE_CLASSES and count > 0 for name, count in found.counts.items())
+    assert total(found.counts, PROMPT) == whole
+    assert total(found.counts, COMPLETION) == said
+    assert found.counts.get("cache_read", 0) == (read or 0)
+    assert found.counts.get("tool_calls.web_search", 0) == (searches or 0)
+    stream.feed(end)
+    assert stream.usage == found

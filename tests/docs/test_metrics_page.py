@@ -16,7 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 def families() -> list[Metric]:
     """Every metric the gateway has, with one plugin call so that plugin metrics have a label."""
     registry = CollectorRegistry()
-    metrics.RequestMetrics(registry, translations=[("one", "other")], dialects=["openai_chat"], upstreams=["up"], endings=MATRIX)
+    pairs = [("one", "other")]
+    metrics.RequestMetrics(registry, dialects=["openai_chat"], upstreams=["up"], endings=MATRIX, translations=pairs)
     metrics.PluginMetrics(registry).bind("plugin", "where")
     metrics.ConnectionMetrics(registry)
     metrics.LedgerCounters(registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tornado.httputil import HTTPHeaders, HTTPInputError
 
 from aurixel.edge import connection as module
 from aurixel.edge.connection import ClientConnection, FramingHeaders, lowered
+from aurixel.edge.stream import head_end
 from tests.edge.door import KEY, door, post
 
 LINE = "POST /v1 HTTP/1.1\r\n"
@@ -75,6 +77,10 @@ BLOCK = st.lists(st.one_of(PIECES, st.text(st.characters(max_codepoint=255), max
 @example("Host: a\x0b\r\n")
 @example("Host: a\x7f\r\n")
 @example("Host: a\x85b\r\n")
+@example("Host: a\rb\n\r\n")
+@example("Host: a\r\n b\r\n")
+@example("Host\r\n")
+@example(": a\r\n")
 def test_both_read_the_same(block: str) -> None:
     agree(LINE + block + "\r\n")
 
@@ -87,6 +93,12 @@ def test_both_read_the_same(block: str) -> None:
 )
 def test_ordinary_headers_take_the_quick_way(headers: list[tuple[str, str]]) -> None:
     assert agree(LINE + "".join(f"{name}: {value}\r\n" for name, value in headers) + "\r\n")
+
+
+@given(st.text("a\r\n", max_size=12).map(str.encode))
+def test_the_end_of_a_head_is_where_tornado_sees_it(data: bytes) -> None:
+    found = re.search(rb"\r?\n\r?\n", data)
+    assert head_end(bytearray(data)) == (found.end() if found else None)
 
 
 @contextmanager

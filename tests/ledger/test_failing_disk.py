@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aurixel.errors import GatewayError, JournalError
+from aurixel.ledger import node as node_module
 from aurixel.ledger.rotation import rotate_when_full
 from aurixel.storage import Store
 from tests.ledger.kit import BRISK, account, ending, eventually, fund, intent, ledger, records, request
@@ -183,3 +184,49 @@ async def test_a_running_node_looks_after_its_journal_by_itself(
     (tmp_path / "elsewhere").rename(tmp_path / "j")
     await eventually(partial(said, "written again"))
     await node.stop()
+
+
+@pytest.mark.parametrize("how", ["no folder", "no line", "no name"])
+async def test_a_node_whose_disk_was_gone_begins_again_once_it_is_back(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_logs: Any, how: str
+) -> None:
+    """A disk that is full fails the sync, and then the next incarnation's journal: nobody should have to restart for that."""
+    expected_logs("aurixel.ledger", "the journal: .*out of order", level=40)
+    expected_logs("aurixel.ledger", "is dead: its journal failed", level=40, times=1)
+    expected_logs("aurixel.ledger", "gives no holds until its journal can be written: .*No space", level=40, times=1)
+    expected_logs("aurixel.ledger", "this node gives holds again", times=1)
+    monkeypatch.setattr(node_module, "DISK_RETRY_S", 0.001)
+    await fund(store, "a", 1000)
+    node = ledger(store, tmp_path / "j", BRISK)
+    await node.start()
+    inc, tried = node.inc, 0
+    steps = {"no folder": (Path, "mkdir"), "no line": (os, "write"), "no name": (os, "fsync")}
+    real = getattr(*steps[how])
+
+    def full(what: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal tried
+        path = what if isinstance(what, Path) else Path(os.readlink(f"/proc/self/fd/{what}"))
+        if not path.is_relative_to(tmp_path / "j"):
+            return real(what, *args, **kwargs)
+        tried += 1
+        raise OSError(28, "No space left on device")
+
+    async def tried_twice() -> bool:
+        return tried > 2
+
+    async def back() -> bool:
+        return node.admitting and node.inc != inc
+
+    with monkeypatch.context() as broken:
+        await request(node, 42, 100)
+        broken.setattr(*steps[how], full)
+        with monkeypatch.context() as failing:
+            failing.setattr(os, "fdatasync", _broken)
+            await node._open_books().dead.wait()
+        await eventually(tried_twice)
+        assert not node.admitting
+    await eventually(back)
+    await request(node, 1, 100)
+    await node.stop()
+    assert (await account(store)).spent == 43
+    assert [path.name for path in (tmp_path / "j").iterdir()] == ["lock"]

@@ -554,3 +554,26 @@ async def test_a_lease_stays_while_a_frame_is_under_way(memory: MemoryStore, tmp
         await node.stop()
         assert (await account(memory)).spent == before + 10
     assert (await verify(memory)).ok
+
+
+async def test_who_has_waited_long_for_its_turn_has_the_stores_whole_patience_then(tmp_path: Path) -> None:
+    """Else a queue that came at once would ask a slow store again and again, and nobody in it would hear the answer."""
+    answer = asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def lease_open(self, *args: Any) -> Any:
+            await answer.wait()
+            return await super().lease_open(*args)
+
+    store = Slow()
+    await fund(store, "a", 1000)
+    node = ledger(store, tmp_path / "j", store_patience=3)
+    await node.start()
+    loop = asyncio.get_running_loop()
+    async with node._open_books().tab("a").lock:
+        asked = asyncio.create_task(request(node, 42, 100))
+        await asyncio.wait((asked,), timeout=1.5)
+    loop.call_later(2, answer.set)
+    await asked
+    await node.stop()
+    assert (await account(store)).spent == 42

@@ -195,9 +195,23 @@ async def test_a_lost_dispute_stays(memory: MemoryStore, expected_logs: Expected
     assert await take(made, paid(), disputed(300), closed(False), closed(False)) == [True, True, True, False]
     order = await made.read("o1")
     assert (order.state, order.loss, order.refundable, await cents(memory)) == ("disputed", 0, 0, 7 * USD)
-    for event in (disputed(0, "d2"), disputed(1001, "d2")):
-        with pytest.raises(OrderRefused, match=r"more|nothing"):
+    for event in (disputed(0, "d2"), disputed(10, "d2", currency="eur")):
+        with pytest.raises(OrderRefused, match=r"nothing|currency"):
             await made.take("acme", event)
+
+
+async def test_a_dispute_of_more_than_was_paid_takes_what_was_paid(store: Store, expected_logs: ExpectedLogs) -> None:
+    """Processors say so: a bank's rate moves between the payment and the dispute. A no would leave them the credit."""
+    expected_logs("aurixel.payments", "order o1 is disputed: its account is suspended", times=1)
+    await begun(store)
+    await begun(store, "o2")
+    made = fulfilment(store)
+    assert await take(made, paid(), paid("o2", "p2"), disputed(1043)) == [True, True, True]
+    order = await made.read("o1")
+    assert (order.state, order.loss, await cents(store)) == ("disputed", 0, 10 * USD)
+    assert await take(made, disputed(1043), closed(True)) == [False, True]
+    assert await cents(store) == 20 * USD
+    assert (await verify(store)).ok
 
 
 async def test_a_closed_account_is_not_suspended(memory: MemoryStore, expected_logs: ExpectedLogs) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aurixel.ledger import verify
-from aurixel.payments import CENT, OrderRefused, Sweep, refund
+from aurixel.payments import CENT, OrderRefused, Sweep, decide, refund
+from aurixel.payments.orders import to_doc
 from aurixel.plugin.billing import BillingError
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
-from tests.ledger.kit import BRISK, intent, ledger
+from tests.ledger.kit import BRISK, TestClock, intent, ledger
 from tests.payments.acme import Processor
-from tests.payments.kit import Counted, acme, begun, cents, ended, fulfilment, funds, paid, refunded, spend, take
+from tests.payments.kit import USD, Counted, acme, begun, cents, ended, fulfilment, funds, paid, refunded, spend, take
 from tests.storage.model import MemoryStore
 
 
@@ -91,6 +93,41 @@ async def test_silence_keeps_the_credit_and_the_sweep_goes_on(
     assert counted.lefts[-1] == (0, 0.0)
     assert (await made.read("o1")).refunds[0].state == "done"
     assert processor.read()["refunds"] == {"o1:x:1": ["p1", 300]}
+
+
+async def test_what_waits_is_as_old_as_the_work_and_not_as_its_order(
+    memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """An order of last year whose refund waits for a minute is no reason to wake anybody."""
+    expected_logs("aurixel.payments", "a refund waits: its backend gives no answer", times=1)
+    processor, clock, counted = Processor(tmp_path), TestClock(), Counted()
+    processor.write(answer="silent")
+    await begun(memory)
+    made = fulfilment(memory, counted, clock)
+    await take(made, paid())
+    clock.ms += 365 * 86_400_000
+    with pytest.raises(BillingError):
+        await refund(made, acme(tmp_path), "o1", amount=300 * CENT, name="x", author="op")
+    clock.ms += 60_000
+    assert await Sweep(made, {"acme": acme(tmp_path)}).round() == 1
+    assert counted.lefts == [(1, 60.0)]
+
+
+async def test_an_order_that_cannot_be_read_keeps_no_other_from_being_finished(
+    memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """One that a newer version wrote, say."""
+    expected_logs("aurixel.payments", "order a1 cannot be finished: ValidationError", level=40, times=1)
+    counted = Counted()
+    made = fulfilment(memory, counted)
+    newer = to_doc(await begun(memory, "a1"))
+    assert await memory.order_swap(msgspec.structs.replace(newer, rev=2, open=True, body=b'{"id": 1}'))
+    due = await begun(memory, "o1")
+    assert await made.swap(decide(due, paid(), 7))
+    sweep = Sweep(made, {"acme": acme(tmp_path)})
+    assert [await sweep.round(), await sweep.round()] == [1, 1]
+    assert await cents(memory) == 10 * USD
+    assert counted.lefts[0][0] == 1
 
 
 async def test_a_no_of_the_processor_gives_the_credit_back(store: Store, tmp_path: Path, expected_logs: ExpectedLogs) -> None:

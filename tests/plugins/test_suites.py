@@ -14,6 +14,7 @@ from aurixel_demo import script, shapes
 
 from aurixel.plugin import Allow, Classified, Deny, Outgoing, PluginSettings, ProviderError, Usage, classify_status
 from aurixel.registry import Registry
+from aurixel.testing.answers import openai_responses_events, openai_responses_reply, openai_responses_usage
 from aurixel.testing.dialect_suite import DialectSuite
 from aurixel.testing.host import PluginHost
 from aurixel.testing.policy_suite import PolicySuite
@@ -40,6 +41,16 @@ class TestChat(DialectSuite):
     stream_request = sample_request("openai_chat", "m", stream=True)
     reply = written("openai_chat", stream=False)
     stream = written("openai_chat", stream=True)
+    usage = Usage({"input": 6, "output": 12})
+
+
+class TestResponses(DialectSuite):
+    plugin = ""
+    name = "openai_responses"
+    request = sample_request("openai_responses", "m", stream=False)
+    stream_request = sample_request("openai_responses", "m", stream=True)
+    reply = json.dumps(openai_responses_reply("Six words", openai_responses_usage(6, 12))).encode()
+    stream = b"".join(openai_responses_events("Six words", openai_responses_usage(6, 12)))
     usage = Usage({"input": 6, "output": 12})
 
 

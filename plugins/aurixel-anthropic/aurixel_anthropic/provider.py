@@ -33,6 +33,9 @@ from aurixel.plugin import (
     shows_credential,
 )
 
+# Below the path of messages.
+COUNT_PATH: Final = "/count_tokens"
+MODELS: Final = "/v1/models"
 # Betas by the start of their names: the date at the end changes. Dropped, not refused: what asks for them runs on without.
 DENIED_BETAS: Final = (
     "advisor",  # answers of a second model, at that model's price
@@ -60,6 +63,8 @@ class AnthropicSettings(PluginSettings):
     auth: Literal["x-api-key", "bearer"] = "x-api-key"
     # The API version for clients that name none.
     version: HeaderValue = "2023-06-01"
+    # Whether it has the endpoint that counts tokens, below `path`; where not, counts are estimated.
+    count_tokens: bool = True
     denied_betas: tuple[str, ...] = DENIED_BETAS
     headers: HeaderSettings = Field(default_factory=dict)
 
@@ -80,7 +85,10 @@ class Anthropic:
     """One upstream that speaks the Messages API."""
 
     kind: ClassVar[str] = "anthropic"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("anthropic_messages",)}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("anthropic_messages",),
+        "count": ("anthropic_messages",),
+    }
     Settings: ClassVar[type[BaseModel]] = AnthropicSettings
 
     def __init__(self, settings: AnthropicSettings, host: Host) -> None:
@@ -89,6 +97,8 @@ class Anthropic:
         self._clock = host.clock
         self._secret = settings.api_key.get_secret_value() if settings.api_key else ""
         self._url = settings.base_url + settings.path
+        self._models = settings.base_url + MODELS
+        self._counts = settings.count_tokens
         self._version = ("anthropic-version", settings.version)
         self._denied = frozenset(settings.denied_betas)
         self._denied_dated = tuple(f"{name}-" for name in settings.denied_betas)
@@ -116,8 +126,17 @@ class Anthropic:
                 headers.append((name, value))
         if version[0] not in self._owned:
             headers.append(version)
-        url = self._url + pick_query(attempt.query, ("beta",))
+        path = self._url + COUNT_PATH if attempt.operation == "count" else self._url
+        url = path + pick_query(attempt.query, ("beta",))
         return Outgoing(method="POST", url=url, headers=tuple(headers), body=body)
+
+    def probe(self) -> Outgoing:
+        """See `Probed`."""
+        return Outgoing(method="GET", url=self._models, headers=(*self._headers, self._version), body=())
+
+    def spoken(self, operation: str) -> Sequence[str]:
+        """See `SpeaksLess`."""
+        return self.dialects[operation] if operation != "count" or self._counts else ()
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What an error status means for the client and for the next attempt."""

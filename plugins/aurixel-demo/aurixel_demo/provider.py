@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -21,7 +21,7 @@ from aurixel.plugin import (
     classify_status,
     retry_after,
 )
-from aurixel_demo import script, shapes
+from aurixel_demo import media, script, shapes
 
 SCHEME: Final = "demo:"
 
@@ -31,6 +31,10 @@ class DemoSettings(PluginSettings):
 
     delay: float = Field(default=0.0, ge=0, le=60)
     slow_delay: float = Field(default=0.2, ge=0, le=60)
+    # Which families' chat it speaks; a request of another one is translated.
+    speaks: tuple[Literal["openai_chat", "anthropic_messages"], ...] = Field(
+        default=("openai_chat", "anthropic_messages"), min_length=1
+    )
 
 
 class Reply:
@@ -61,12 +65,22 @@ class Demo:
     """An upstream inside the gateway."""
 
     kind: ClassVar[str] = "demo"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat", "anthropic_messages")}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("openai_chat", "anthropic_messages", "openai_completions"),
+        "embeddings": ("openai_embeddings",),
+        "moderation": ("openai_moderations",),
+        "images": ("openai_images",),
+        "speech": ("openai_speech",),
+    }
     Settings: ClassVar[type[BaseModel]] = DemoSettings
 
     def __init__(self, settings: DemoSettings, host: Host) -> None:
         self.output_limit_field: str | None = "max_completion_tokens"
         self._settings, self._clock = settings, host.clock
+
+    def spoken(self, operation: str) -> Sequence[str]:
+        """See `SpeaksLess`."""
+        return self._settings.speaks if operation == "chat" else self.dialects[operation]
 
     def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """The dialect is all there is to say about where to go."""
@@ -95,15 +109,19 @@ class Demo:
             body = shapes.error_body(dialect, status, "The demo was told to fail.")
             wait = "1" if status == 429 else None
             return Reply(status, "application/json", [body], pause=pause, dies=False, wait=wait)
-        created = self._clock.wall_ms() // 1000
-        if answer.stream:
-            pieces = list(shapes.events(dialect, answer, created))
-            if dies or answer.trouble == "error":
-                pieces = pieces[: len(pieces) // 2]
-            if answer.trouble == "error":
-                pieces.append(shapes.error_event(dialect))
-            return Reply(status, "text/event-stream", pieces, pause=pause, dies=dies, wait=None)
-        body = shapes.whole(dialect, answer, created)
+        made = self._answer(dialect, answer, self._clock.wall_ms() // 1000)
+        pieces = list(made.pieces)
         if dies:
-            body = body[: len(body) // 2]
-        return Reply(status, "application/json", [body], pause=pause, dies=dies, wait=None)
+            half = pieces[0][: len(pieces[0]) // 2]
+            pieces = pieces[: len(pieces) // 2] or [half]
+        elif answer.trouble == "error" and made.kind == media.EVENTS:
+            pieces = [*pieces[: len(pieces) // 2], shapes.error_event(dialect)]
+        return Reply(status, made.kind, pieces, pause=pause, dies=dies, wait=None)
+
+    def _answer(self, dialect: str, answer: script.Script, created: int) -> media.Answer:
+        made = media.answer(dialect, answer, created)
+        if made is not None:
+            return made
+        if answer.stream:
+            return media.Answer(media.EVENTS, tuple(shapes.events(dialect, answer, created)))
+        return media.Answer(media.JSON, (shapes.whole(dialect, answer, created),))

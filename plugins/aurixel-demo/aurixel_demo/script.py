@@ -38,8 +38,10 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer before it has a shape: its words (each with the space before it), or a tool call in their place."""
+    """An answer before it has a shape: its words (each with the space before it), or a tool call in their place. `request`
+    is what was asked, for answers that are no words."""
 
+    request: Mapping[str, Any]
     id: str
     model: str
     stream: bool
@@ -50,6 +52,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     call: ToolCall | None
     cut: bool
     trouble: Trouble | None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
 
     @property
     def output_tokens(self) -> int:
@@ -63,9 +68,12 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(body: bytes) -> Script:
-    """The answer to a request of either family."""
+    """The answer to a request of either family: its last message, or its one prompt, is what is asked."""
     request: dict[str, Any] = msgspec.json.decode(body)
+    single = next((request[name] for name in _SINGLE if request.get(name) is not None), None)
     messages = [message for message in request.get("messages", ()) if isinstance(message, dict)]
+    if single is not None:
+        messages = [{"content": " ".join(_strings(single))}]
     asked = " ".join(_texts(messages[-1].get("content"))) if messages else ""
     after_tool = bool(messages) and _is_tool_result(messages[-1])
     tools = dict(_tools(request.get("tools")))
@@ -77,12 +85,13 @@ def write(body: bytes) -> Script:
         call, limit = None, 0
     kept = words if limit is None else words[:limit]
     return Script(
+        request=request,
         id=digest,
         model=str(request.get("model")),
         stream=request.get("stream") is True,
         include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
         choices=request.get("n") or 1,
-        input_tokens=sum(len(text.split()) for text in _all_texts(request)),
+        input_tokens=sum(len(text.split()) for text in _all_texts(request)) + _tokens(single),
         words=() if call else kept,
         call=call,
         cut=call is None and len(kept) < len(words),
@@ -112,6 +121,30 @@ def _texts(content: Any) -> Iterator[str]:
         for part in content:
             if isinstance(part, Mapping):
                 yield from _texts(part["text"] if "text" in part else part.get("content"))
+
+
+# Where a request that is no conversation has its words.
+_SINGLE: Final = ("prompt", "input")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The words in a prompt: a string, a list of them, or parts with texts; no token numbers."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _strings(value.get("text"))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
+def _tokens(value: Any) -> int:
+    """Of a prompt: its words, and its token numbers."""
+    if isinstance(value, str):
+        return len(value.split())
+    if isinstance(value, Mapping):
+        return _tokens(value.get("text"))
+    return sum(map(_tokens, value)) if isinstance(value, list) else int(value is not None)
 
 
 def _all_texts(request: Mapping[str, Any]) -> Iterator[str]:

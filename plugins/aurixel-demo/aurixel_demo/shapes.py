@@ -22,12 +22,16 @@ def error_body(dialect: str, status: int, message: str) -> bytes:
 
 def whole(dialect: str, script: Script, created: int) -> bytes:
     """The reply to a request that does not stream."""
+    if dialect == "openai_completions":
+        return msgspec.json.encode(_whole_completion(script, created))
     shape = _whole_messages(script) if dialect == "anthropic_messages" else _whole_chat(script, created)
     return msgspec.json.encode(shape)
 
 
 def events(dialect: str, script: Script, created: int) -> Iterator[bytes]:
     """The stream, an event at a time; the last one ends it."""
+    if dialect == "openai_completions":
+        return _completion_events(script, created)
     return _messages_events(script) if dialect == "anthropic_messages" else _chat_events(script, created)
 
 
@@ -98,6 +102,36 @@ def _chat_events(script: Script, created: int) -> Iterator[bytes]:
         if script.call:
             yield delta(index, {"tool_calls": _chat_calls(script, indexed=True)})
         yield delta(index, {}, _chat_reason(script))
+    if script.include_usage:
+        yield chunk([], usage=_chat_usage(script))
+    yield b"data: [DONE]\n\n"
+
+
+# --- openai_completions -----------------------------------------------------------------------------------------------
+
+
+def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def _completion(script: Script, created: int, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    head = {"id": f"cmpl-{script.id}", "object": "text_completion", "created": created, "model": script.model}
+    return {**head, "choices": choices}
+
+
+def _whole_completion(script: Script, created: int) -> dict[str, Any]:
+    choices = [_text_choice(index, script.text, _chat_reason(script)) for index in range(script.choices)]
+    return {**_completion(script, created, choices), "usage": _chat_usage(script)}
+
+
+def _completion_events(script: Script, created: int) -> Iterator[bytes]:
+    def chunk(choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+        return b"data: " + msgspec.json.encode({**_completion(script, created, choices), **more}) + b"\n\n"
+
+    for index in range(script.choices):
+        for word in script.words:
+            yield chunk([_text_choice(index, word, None)])
+        yield chunk([_text_choice(index, "", _chat_reason(script))])
     if script.include_usage:
         yield chunk([], usage=_chat_usage(script))
     yield b"data: [DONE]\n\n"

@@ -63,6 +63,8 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     "translations": "/audio/translations",
 }
 UPLOAD: Final = "multipart/form-data"
+COUNTER: Final = "openai_input_tokens"
+MODELS: Final = "/models"
 # Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
     {
@@ -121,7 +123,15 @@ class OpenAI:
     """One upstream that speaks the OpenAI API."""
 
     kind: ClassVar[str] = "openai"
-    dialects: ClassVar[Mapping[str, Sequence[str]]] = {"chat": ("openai_chat",)}
+    dialects: ClassVar[Mapping[str, Sequence[str]]] = {
+        "chat": ("openai_chat", "openai_responses", "openai_completions"),
+        "count": ("openai_responses",),
+        "embeddings": ("openai_embeddings",),
+        "moderation": ("openai_moderations",),
+        "images": ("openai_images",),
+        "speech": ("openai_speech",),
+        "transcription": ("openai_transcriptions", "openai_translations"),
+    }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
     def __init__(self, settings: OpenAISettings, host: Host) -> None:
@@ -134,6 +144,7 @@ class OpenAI:
             for endpoint, path in PATHS.items()
         }
         self._chat = tuple(map(_dialect, settings.speaks))
+        self._models = settings.base_url + MODELS + query
         self._headers = _own_headers(settings, self._secret)
         self._owned = frozenset(name for name, _ in self._headers)
         self._drop, self._rename = settings.drop_fields, settings.rename_fields
@@ -148,12 +159,19 @@ class OpenAI:
             own = (*uploads, *(pair for pair in own if pair[0] != "content-type"))
         elif (self._drop or self._rename) and isinstance(body, Sequence):
             body = (self._reshape(b"".join(body)),)
-        url = self._urls[attempt.dialect]
+        url = self._urls[COUNTER if attempt.operation == "count" else attempt.dialect]
         return Outgoing(method="POST", url=url, headers=(*headers, *own), body=body)
+
+    def probe(self) -> Outgoing:
+        """See `Probed`."""
+        return Outgoing(method="GET", url=self._models, headers=self._headers, body=())
 
     def spoken(self, operation: str) -> Sequence[str]:
         """See `SpeaksLess`."""
-        return self._chat if operation == "chat" else self.dialects[operation]
+        names = self.dialects[operation]
+        if operation == "chat":
+            return self._chat
+        return tuple(name for name in names if name in self._chat) if operation == "count" else names
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What an error status means for the client and for the next attempt."""

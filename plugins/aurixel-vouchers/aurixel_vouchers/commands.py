@@ -94,8 +94,8 @@ def list_(host: CommandHost, batch: str | None, state: str | None) -> None:
     aurixel voucher list --batch K7QM --json
     """
 
-    within = read_id(batch or "")
-    if batch and (within is None or "-" in within):
+    within = None if batch is None else read_id(batch)
+    if batch is not None and (within is None or "-" in within):
         raise click.BadParameter(f"{batch!r} is no id of a batch, such as K7QM", param_hint="--batch")
 
     async def work() -> list[dict[str, Any]]:
@@ -168,6 +168,8 @@ def revoke(host: CommandHost, id: str, reason: str, author: str | None) -> None:
     aurixel voucher revoke K7QM-3F9A2C7D --reason "sent to the wrong address"
     """
 
+    if not reason.strip():
+        raise click.BadParameter("say why: it is all that anyone will know of it later", param_hint="--reason")
     name = read_id(id)
 
     async def work() -> Revoked | None:
@@ -215,6 +217,8 @@ def redeem(host: CommandHost, email: str, code: str) -> None:
     }
     was = f"{format_usd(done.amount)} USD were credited" + (" before, and are not again" if done.again else "")
     host.show(value, f"{was} (code {done.payment}, order {done.order}); available: {format_usd(done.available)} USD")
+    if not done.amount:  # its credit could not be moved: `aurixel order show` says why
+        raise click.exceptions.Exit(1)
 
 
 def _backend(desk: BillingDesk) -> Vouchers:
@@ -255,7 +259,7 @@ def _many(count: int, word: str) -> str:
 @contextmanager
 def _progress(host: CommandHost, label: str) -> Iterator[Told]:
     """A bar on stderr, where a person looks at it: takes (done, of)."""
-    if host.json or not sys.stderr.isatty():
+    if host.json or sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, of: None
         return
     with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
