@@ -12,6 +12,7 @@ from aurixel.dialects.families import Family, encode_error, family_of, model_car
 from aurixel.dialects.openai_chat import OpenAIChat
 from aurixel.dialects.openai_completions import OpenAICompletions
 from aurixel.dialects.openai_embeddings import OpenAIEmbeddings
+from aurixel.dialects.openai_image_edits import OpenAIImageEdits, OpenAIImageVariations
 from aurixel.dialects.openai_images import OpenAIImages
 from aurixel.dialects.openai_moderations import OpenAIModerations
 from aurixel.dialects.openai_responses import OpenAIResponses
@@ -32,6 +33,8 @@ def register_dialects() -> Iterable[type[Dialect]]:
         OpenAIEmbeddings,
         OpenAIModerations,
         OpenAIImages,
+        OpenAIImageEdits,
+        OpenAIImageVariations,
         OpenAISpeech,
         OpenAITranscriptions,
         OpenAITranslations,
@@ -44,6 +47,8 @@ __all__ = [
     "OpenAIChat",
     "OpenAICompletions",
     "OpenAIEmbeddings",
+    "OpenAIImageEdits",
+    "OpenAIImageVariations",
     "OpenAIImages",
     "OpenAIModerations",
     "OpenAIResponses",

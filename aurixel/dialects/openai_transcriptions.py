@@ -12,11 +12,12 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from aurixel.dialects.json_fields import missing, wrong
+from aurixel.dialects.magic import TELLING, is_no_sound
 from aurixel.dialects.multipart import File
 from aurixel.dialects.openai_media import TypedEvents, decode_reply
 from aurixel.dialects.openai_uploads import COMMON, FormReader, OpenAIUploads
 from aurixel.dialects.readers import BYTES_PER_TOKEN, MAX_COUNT, Count, Counts, invalid, nonzero, text_size
-from aurixel.dialects.sounds import TELLING, Sound, is_no_sound, longest
+from aurixel.dialects.sounds import Sound, longest
 from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.contracts import InputBound, ParsedRequest, ReplyReader, StreamReader, UploadReader
 from aurixel.values import Usage

@@ -1,4 +1,4 @@
-"""Tells of a sound file what it is and how long it lasts, from its first and last bytes and its size; it decodes nothing.
+"""Tells of a sound file how long it lasts, from its first and last bytes and its size; it decodes nothing.
 
 Seconds are bounded on both sides by the size of the file, whatever its headers claim, and are a bound where they say
 nothing. Why the reader of headers is the one it is: docs/decisions/0021-uploads.md.
@@ -12,73 +12,13 @@ from typing import BinaryIO, Final, cast
 
 from tinytag import TinyTag, TinyTagException
 
+from aurixel.dialects.magic import sound_kind
 from aurixel.dialects.multipart import ENDS, File
 
 # The sparsest encoding of speech that is in use, in bytes a second: no file lasts longer than its bytes at this rate.
 SPARSEST: Final = 1000
 # The densest of each kind: none is shorter than its bytes at this rate (pictures inside it aside).
 _DENSEST: Final = {"mp3": 48_000, "ogg": 64_000, "mp4": 256_000, "flac": 1_600_000}
-# What its name and its media type call a sound. Of those that cannot begin in any other way, the first bytes must agree.
-_STRICT: Final = {
-    "wav": "wav",
-    "wave": "wav",
-    "x-wav": "wav",
-    "vnd.wave": "wav",
-    "flac": "flac",
-    "x-flac": "flac",
-    "ogg": "ogg",
-    "oga": "ogg",
-    "opus": "ogg",
-    "webm": "webm",
-    "m4a": "mp4",
-    "x-m4a": "mp4",
-    "mp4": "mp4",
-}
-_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-_OTHER: Final = (
-    b"%PDF-",
-    b"PK\x03\x04",
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"\x1f\x8b",
-    b"\x7fELF",
-    b"\xd0\xcf\x11\xe0",
-    b"BM",
-)
-_TEXT: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\x0c"
-# How many first bytes tell what a file is.
-TELLING: Final = 64
-
-
-def sound_kind(head: bytes) -> str | None:
-    """What the first bytes say: wav, flac, ogg, mp4, webm, mp3 or None."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return "wav"
-    if head[:4] == b"fLaC":
-        return "flac"
-    if head[:4] == b"OggS":
-        return "ogg"
-    if head[4:8] in _BOXES:
-        return "mp4"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "webm"
-    if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
-        return "mp3"
-    return None
-
-
-def is_no_sound(head: bytes, filename: str, kind: str) -> bool:
-    """Whether the first bytes show that a file is none, or none of the kind that it says it is; another kind of sound than
-    its name says is the upstream's to judge."""
-    if sound_kind(head) is not None:
-        return head.startswith(b"\xff\xd8\xff")  # a picture, whose first bits are those of an mp3
-    if head.startswith(_OTHER) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return True
-    if not head.startswith((b"#!AMR", b"FORM", b"caff")) and not head.translate(None, _TEXT):
-        return True
-    said = {filename.rpartition(".")[2].lower(), kind.partition("/")[2]}
-    return not said.isdisjoint(_STRICT)
 
 
 class Sound(File):
@@ -207,4 +147,4 @@ class _Ends:
         return self._at
 
 
-__all__ = ["SPARSEST", "TELLING", "Sound", "is_no_sound", "longest", "sound_kind"]
+__all__ = ["SPARSEST", "Sound", "longest"]

@@ -27,11 +27,16 @@ _REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 # A twentieth of a second of silence, and the forms that carry files.
 _SOUND: Final = (
     b"RIFF\x44\x03\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00"
-    b"data\x20\x03\x00\x00"
-    + bytes(800)
+    b"data\x20\x03\x00\x00" + bytes(800)
+)
+_PICTURE: Final = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x00\x00\x00\x00\x3a\x7e\x9b\x55"
+    b"\x00\x00\x00\nIDATx\x9cc`\x00\x00\x00\x02\x00\x01\x48\xaf\xa4\x71\x00\x00\x00\x00IEND\xaeB`\x82"
 )
 _FORMS: Final[Mapping[str, tuple[str, str, bytes]]] = MappingProxyType(
     {
+        "openai_image_edits": ("image", "one pixel.png", _PICTURE),
+        "openai_image_variations": ("image", "one pixel.png", _PICTURE),
         "openai_transcriptions": ("file", "six words.wav", _SOUND),
         "openai_translations": ("file", "six words.wav", _SOUND),
     }
@@ -57,6 +62,8 @@ def sample_form(fields: Mapping[str, str], *files: tuple[str, str, bytes], bound
 def sample_request(dialect: str, model: str, *, stream: bool) -> bytes:
     """A request body of a built-in dialect; `LookupError` for another dialect."""
     if dialect in _FORMS:
-        streams = {"stream": "true"} if stream and dialect != "openai_translations" else {}
-        return sample_form({"model": model, **streams}, _FORMS[dialect])
+        more = {"stream": "true"} if stream and dialect in ("openai_transcriptions", "openai_image_edits") else {}
+        if dialect == "openai_image_edits":
+            more["prompt"] = "Six words, drawn as a picture"
+        return sample_form({"model": model, **more}, _FORMS[dialect])
     return msgspec.json.encode({"model": model, "stream": stream, **_REQUESTS[dialect]})

@@ -128,7 +128,7 @@ class OpenAI:
         "count": ("openai_responses",),
         "embeddings": ("openai_embeddings",),
         "moderation": ("openai_moderations",),
-        "images": ("openai_images",),
+        "images": ("openai_images", "openai_image_edits", "openai_image_variations"),
         "speech": ("openai_speech",),
         "transcription": ("openai_transcriptions", "openai_translations"),
     }
