@@ -167,6 +167,8 @@ class Form:
             raise ClientError("empty_body", "The request has no body.")
         if not self.ended:
             raise _unsound("ends without its closing boundary")
+        if not self._parts:
+            raise _unsound("has no parts")
 
     def let_go(self) -> None:
         """Keep nothing of what was fed, from now on."""

@@ -19,48 +19,63 @@ from aurixel.dialects.multipart import ENDS, File
 SPARSEST: Final = 1000
 # The densest of each kind: none is shorter than its bytes at this rate (pictures inside it aside).
 _DENSEST: Final = {"mp3": 48_000, "ogg": 64_000, "mp4": 256_000, "flac": 1_600_000}
+_NOWHERE: Final = 1 << 62
 
 
 class Sound(File):
-    """A sound while it passes. Beside its ends it keeps the beginning of an MP4's index, which may stand anywhere."""
+    """A sound while it passes. Beside its ends it keeps `ENDS` bytes from where its headers stand, if that is elsewhere: the
+    index of an MP4, and what follows the pictures at the beginning of an MP3."""
 
     def __init__(self, name: str, filename: str, kind: str) -> None:
         super().__init__(name, filename, kind)
+        self._mark = -1  # where that is; -1: nobody knows yet
+        self._marked = b""
         self._box = 0  # where the next box of an MP4 begins, at the top level
         self._box_head = b""
-        self._index: list[bytes] = []
-        self._index_at = -1
-        self._index_size = 0
         self._seconds: float | None = None
 
     def write(self, data: bytes, start: int, end: int) -> None:
         """See `File`."""
         at = self.size
         super().write(data, start, end)
-        if sound_kind(self.head[:8]) == "mp4":
+        if self._mark < 0:
+            self._find(data, start, end, at)
+        wanted = self._mark + len(self._marked)
+        if self._mark >= 0 and at <= wanted < self.size and len(self._marked) < ENDS:
+            begin = start + wanted - at
+            self._marked += data[begin : min(end, begin + ENDS - len(self._marked))]
+
+    def let_go(self) -> None:
+        """See `File`."""
+        super().let_go()
+        self._marked = b""
+
+    def _find(self, data: bytes, start: int, end: int, at: int) -> None:
+        """Look for the place in `data[start:end]`, which stands at `at` of the file."""
+        head = self.head[:10]
+        kind = sound_kind(head)
+        if kind == "mp4":
             self._walk(data, start, end, at)
+        elif head[:3] == b"ID3" and len(head) == 10:
+            self._mark = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        elif len(head) == 10:
+            self._mark = _NOWHERE
 
     def _walk(self, data: bytes, start: int, end: int, at: int) -> None:
-        """Follow the boxes through `data[start:end]`, which stands at `at` of the file."""
-        if self._index_at >= 0 and self._index_size < ENDS:
-            more = data[start : min(end, start + ENDS - self._index_size)]
-            self._index.append(more)
-            self._index_size += len(more)
-        while self._index_at < 0 and self._box + len(self._box_head) < at + end - start:
+        """Follow the boxes of an MP4."""
+        while self._box + len(self._box_head) < at + end - start:
             have = start + self._box + len(self._box_head) - at
             self._box_head += data[have : min(end, have + 16 - len(self._box_head))]
             size = int.from_bytes(self._box_head[:4], "big")
             if len(self._box_head) < (16 if size == 1 else 8):
                 return
             if self._box_head[4:8] == b"moov":
-                self._index_at, begun = self._box, max(start, start + self._box - at)
-                self._index = [self._box_head[: max(0, at - self._box)], data[begun : min(end, begun + ENDS)]]
-                self._index_size = sum(map(len, self._index))
+                self._mark, self._marked = self._box, self._box_head[: max(0, at - self._box)]
                 return
             if size == 1:
                 size = int.from_bytes(self._box_head[8:16], "big")
-            if size < 8:
-                self._index_at, self._index_size = 1 << 62, ENDS  # the last box, or nonsense
+            if size < 8:  # the last box, or nonsense
+                self._mark = _NOWHERE
                 return
             self._box += size
             self._box_head = b""
@@ -85,14 +100,17 @@ class Sound(File):
         kind = sound_kind(self.head)
         if kind is None or kind == "webm":
             return 0.0
-        ends = _Ends(self, self._index_at, b"".join(self._index)) if kind != "ogg" else io.BytesIO(_joined_pages(self))
+        skipped = self._mark if kind == "mp3" and self._mark < self.size else 0
+        tail = (self.size - skipped - len(self.tail), self.tail)
+        parts = ((0, self._marked), tail) if skipped else ((0, self.head), tail, (self._mark, self._marked))
+        ends = io.BytesIO(_joined_pages(self)) if kind == "ogg" else _Ends(self.size - skipped, *parts)
         try:
             tag = TinyTag.get(file_obj=cast(BinaryIO, ends), tags=False)
         except (TinyTagException, OverflowError):
             return 0.0
         missed = isinstance(ends, _Ends) and ends.missed
         if kind == "mp3" and missed:  # it looked for more frames than were kept: their mean rate is known
-            return self.size / (tag.bitrate * 125) if tag.bitrate else 0.0
+            return (self.size - skipped) / (tag.bitrate * 125) if tag.bitrate else 0.0
         return 0.0 if missed and kind == "wav" else tag.duration or 0.0
 
 
@@ -118,10 +136,9 @@ def _joined_pages(sound: Sound) -> bytes:
 class _Ends:
     """A file of which only parts are left. `missed`: something else of it was asked for, and not given."""
 
-    def __init__(self, sound: Sound, index_at: int, index: bytes) -> None:
-        tail = sound.tail
-        self._parts = ((0, sound.head), (sound.size - len(tail), tail), (index_at, index))
-        self._size = sound.size
+    def __init__(self, size: int, *parts: tuple[int, bytes]) -> None:
+        """`parts` are places in the file, and what stands there."""
+        self._parts, self._size = parts, size
         self._at = 0
         self.missed = False
 
