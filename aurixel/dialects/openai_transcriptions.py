@@ -284,10 +284,11 @@ class TranscriptStreamReader(TypedEvents):
         self._heard: float | None = None
         self._whole: Usage | None = None
 
-    def comes_as(self, kind: str) -> None:
+    def comes_as(self, kind: str) -> str:
         """See `ReadsKinds`."""
         if not kind.startswith("text/event-stream"):
             self._body = []
+        return kind
 
     def feed(self, chunk: bytes) -> bytes:
         """See `StreamReader`."""

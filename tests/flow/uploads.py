@@ -15,6 +15,24 @@ context = 16000
 max_output = 2000
 routes = [{ upstream = "up", model = "up-whisper" }]
 
+[models."ear-twice"]
+operations = ["transcription"]
+context = 16000
+max_output = 2000
+routes = [{ upstream = "up", model = "up-whisper" }, { upstream = "up2", model = "second-whisper" }]
+
+[models."painter"]
+operations = ["images"]
+context = 16000
+max_output = 8192
+routes = [{ upstream = "up", model = "up-painter" }]
+
+[models."painter-tokens"]
+operations = ["images"]
+context = 16000
+max_output = 8192
+routes = [{ upstream = "up", model = "up-painter" }]
+
 [models."ear-tokens"]
 operations = ["transcription"]
 context = 16000
@@ -26,6 +44,26 @@ PRICES = """
 model = "ear-seconds"
 effective = 2025-01-01
 audio_seconds = "0.0001"
+
+[[price]]
+model = "ear-twice"
+effective = 2025-01-01
+audio_seconds = "0.0001"
+
+[[price]]
+model = "painter"
+effective = 2025-01-01
+images = [
+    { size = "1024x1024", usd = "0.02" },
+    { size = "1024x1024", quality = "hd", usd = "0.08" },
+]
+
+[[price]]
+model = "painter-tokens"
+effective = 2025-01-01
+input = "5.00"
+input_image = "10.00"
+output_image = "40.00"
 
 [[price]]
 model = "ear-tokens"
