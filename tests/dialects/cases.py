@@ -1,8 +1,9 @@
 """Reads tests/golden/<dialect>/<case>/ and plays a stream into a reader; it judges nothing.
 
 A case holds what the upstream sends (`upstream.sse` or `reply.json`), what the client gets where that differs
-(`client.sse`), and `case.json`: `request` fields beside the smallest request, `usage` as reported (absent: none),
-`estimate` where usage is to be guessed (50 input tokens), `measured`, `output_bytes`, `started`, `error` (a code),
+(`client.sse`, or `client.bin` for sound), and `case.json`: `request` fields beside the smallest request, `usage` as reported
+(absent: none), `estimate` where usage is to be guessed (50 input tokens), `measured`, `guessed` (classes), `output_bytes`,
+`started`, `error` (a code),
 `end` ("close" where only the end of the connection ends it), and for the SDKs `text`, `tools`, `blocks`, `finish` or
 `status`, `sdk_usage` (input and output as the SDK shows them).
 """
@@ -15,13 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses
+from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses, register_dialects
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Dialect, ParsedRequest, StreamReader
 from aurixel.values import Usage
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), AnthropicMessages())}
+# What is no conversation: the smallest request of each.
+SMALLEST: dict[str, dict[str, Any]] = {
+    "openai_completions": {"model": "m", "prompt": "x"},
+    "openai_embeddings": {"model": "m", "input": "x"},
+    "openai_moderations": {"model": "m", "input": "x"},
+    "openai_images": {"model": "m", "prompt": "x"},
+    "openai_speech": {"model": "m", "input": "x", "voice": "v"},
+}
+OTHERS: dict[str, Dialect] = {each.name: each() for each in register_dialects() if each.name in SMALLEST}
+ALL = DIALECTS | OTHERS
 INPUT_TOKENS = 50
 
 
@@ -51,8 +62,8 @@ class Case:
 
     @property
     def client(self) -> bytes:
-        changed = self.folder / "client.sse"
-        return changed.read_bytes() if changed.exists() else self.upstream
+        changed = (self.folder / name for name in ("client.sse", "client.bin"))
+        return next((file.read_bytes() for file in changed if file.exists()), self.upstream)
 
     @property
     def reply(self) -> bytes:
@@ -60,16 +71,17 @@ class Case:
 
     def request(self, *, stream: bool) -> ParsedRequest:
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream, "max_tokens": 4096}
-        body = in_words_of(self.dialect, body)
+        body = SMALLEST.get(self.dialect.name) or in_words_of(self.dialect, body)
+        body = {**body, "stream": stream}
         return self.dialect.parse_request(json.dumps({**body, **self.meta.get("request", {})}).encode(), {})
 
 
 def cases(kind: str, dialect: str = "*") -> list[Case]:
     """The cases that have a file of this name."""
     found = [
-        Case(DIALECTS[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
+        Case(ALL[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
         for path in sorted(GOLDEN.glob(f"{dialect}/*/{kind}"))
-        if path.parent.parent.name in DIALECTS
+        if path.parent.parent.name in ALL
     ]
     assert found
     return found
