@@ -44,6 +44,11 @@ _FORMS: Final[Mapping[str, tuple[str, str, bytes]]] = MappingProxyType(
 _BOUNDARY: Final = "sample"
 
 
+def sample_files(dialect: str) -> tuple[tuple[str, str, bytes], ...]:
+    """The files in the form of a dialect that takes uploads: field, name and bytes; none for another dialect."""
+    return (_FORMS[dialect],) if dialect in _FORMS else ()
+
+
 def sample_headers(dialect: str) -> dict[str, str]:
     """The headers that say what the body of `sample_request` is."""
     return {"content-type": f"multipart/form-data; boundary={_BOUNDARY}" if dialect in _FORMS else "application/json"}
