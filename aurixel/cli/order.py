@@ -149,6 +149,7 @@ def refund(
     from aurixel.payments.machine import known_refund
     from aurixel.payments.orders import OwnRefund
     from aurixel.payments.refunds import to_give_back
+    from aurixel.plugin.billing import BillingError
 
     if shell.json and not yes:
         raise click.UsageError("--json asks nothing: say --yes")
@@ -180,6 +181,9 @@ def refund(
         if error.code in _TYPED:
             raise click.BadParameter(error.message) from None
         raise
+    except BillingError as error:
+        taken = "the credit is taken: the same command, or a gateway within a minute, goes on"
+        raise BillingError(f"{error.message}; {taken}", again=error.again) from None
     value = {"order": after.id, "refund": made.name, "amount": format_usd(made.amount), "state": made.state}
     value |= {"order_state": after.state, "given_back": format_usd(after.given_back)}
     words = {

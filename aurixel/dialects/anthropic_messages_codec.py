@@ -1,7 +1,7 @@
 """The canonical form in `anthropic_messages`: what the dialect defines beside `Dialect` to be translated. Pure.
 
 What is refused, dropped and emulated is said where it is done: requests in `..._codec_read` and `..._codec_write`, answers
-in `..._codec_replies` and `..._codec_streams`.
+in `..._codec_replies`, `..._codec_decoder` and `..._codec_encoder`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from aurixel.dialects import anthropic_messages_codec_replies as replies
+from aurixel.dialects.anthropic_messages_codec_decoder import MessagesStreamDecoder
+from aurixel.dialects.anthropic_messages_codec_encoder import MessagesStreamEncoder
 from aurixel.dialects.anthropic_messages_codec_read import read
-from aurixel.dialects.anthropic_messages_codec_streams import MessagesStreamDecoder, MessagesStreamEncoder
 from aurixel.dialects.anthropic_messages_codec_write import write
 from aurixel.plugin.canonical import Conversation, Losses, Reply, StreamDecoder, StreamEncoder, Written
 from aurixel.plugin.contracts import ModelRules, ParsedRequest

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from aurixel.dialects.anthropic_messages_codec_blocks import json_object
-from aurixel.dialects.anthropic_messages_codec_read import ORIGIN, cited
+from aurixel.dialects.anthropic_messages_codec_blocks import ORIGIN, json_object
+from aurixel.dialects.anthropic_messages_codec_read_blocks import cited
 from aurixel.dialects.carriers import carried
 from aurixel.dialects.readers import invalid
 from aurixel.plugin.canonical import Citation, Part, Refusal, Reply, Stop, Text, Thinking, ToolCall
@@ -105,7 +105,7 @@ def _part(block: ReplyBlock, at: int) -> Part | None:
     if kind == "tool_use":
         if not block.id or not block.name:
             raise invalid("contains a call without an id or a name")
-        return ToolCall(id=block.id, name=block.name, arguments=bytes(block.input).decode())
+        return ToolCall(id=block.id, name=block.name, arguments=arguments_of(block))
     if kind == "thinking":
         if not block.thinking and not block.signature:
             return None
@@ -115,6 +115,14 @@ def _part(block: ReplyBlock, at: int) -> Part | None:
             raise invalid("contains hidden thinking of nothing")
         return Thinking(sealed=block.data, hidden=True, origin=ORIGIN, at=at)
     return None
+
+
+def arguments_of(block: ReplyBlock) -> str:
+    """What a call's block says of its arguments; "" for nothing."""
+    arguments = bytes(block.input).decode()
+    if arguments and not arguments.startswith("{"):
+        raise invalid("contains a call whose arguments are no object")
+    return arguments
 
 
 def write_reply(reply: Reply, request: ParsedRequest) -> bytes:
@@ -213,7 +221,7 @@ def _thinking(part: Thinking) -> dict[str, Any] | None:
     if part.origin != ORIGIN:
         sealed = carried(part.origin, part.sealed)
     if part.hidden:
-        return {"type": "redacted_thinking", "data": sealed or ""}
+        return {"type": "redacted_thinking", "data": sealed} if sealed else None
     if not part.text and not sealed:
         return None
     return {"type": "thinking", "thinking": part.text, "signature": sealed or ""}

@@ -38,6 +38,7 @@ class _Outline(msgspec.Struct, gc=False):
 
 
 _OUTLINE: Final = msgspec.json.Decoder(_Outline)
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ANY: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -48,7 +49,7 @@ def object_schema(schema: msgspec.Raw | None, field: str) -> Any:
     try:
         if _OUTLINE.decode(schema).type:
             return schema
-        return {"type": "object", **_ANY.decode(schema)}
+        return {"type": "object", **_TOP.decode(schema)}
     except (msgspec.DecodeError, RecursionError):
         raise wrong(field, "described by a JSON schema that is an object") from None
 

@@ -14,6 +14,7 @@ import msgspec
 from aurixel.dialects.anthropic_messages_codec_blocks import Block, Blocks
 from aurixel.dialects.anthropic_messages_codec_schema import closed_schema, object_schema
 from aurixel.dialects.json_fields import unsupported, wrong
+from aurixel.errors import ClientError
 from aurixel.plugin.canonical import Conversation, Effort, Losses, Reasoning, ToolResult, Written
 from aurixel.plugin.contracts import ModelRules
 
@@ -53,7 +54,7 @@ class _Writing:
     def written(self) -> Written:
         asked, losses, body = self._asked, self._losses, self._body
         if asked.logprobs is not None:
-            raise unsupported("logprobs", "Asking this model for the probabilities of tokens")
+            raise unsupported(losses.word("logprobs"), "Asking this model for the probabilities of tokens")
         for name in _NOT_SAID:
             if getattr(asked, name) is not None:
                 losses.drop(name)
@@ -74,6 +75,7 @@ class _Writing:
             if stops:
                 body["stop_sequences"] = stops
         if asked.user is not None:
+            losses.change("user")
             body["metadata"] = {"user_id": sha256(f"aurixel:{asked.user}".encode()).hexdigest()[:32]}
         if asked.cache is not None:
             self._blocks.mark(body, asked.cache)
@@ -82,8 +84,12 @@ class _Writing:
         names = self._blocks.names.changed
         if names:
             losses.change("tools.names")
+        try:
+            encoded = msgspec.json.encode(body)
+        except RecursionError:  # a schema that was taken apart
+            raise ClientError("too_deep", "The body is nested too deeply.", param=losses.word("format")) from None
         return Written(
-            body=msgspec.json.encode(body),
+            body=encoded,
             names=names,
             wrapped=frozenset(self._blocks.wrapped),
             answer_tool=self._answer_tool,
@@ -169,7 +175,7 @@ class _Writing:
         elif "structured_outputs" in self._rules.traits:
             if form.description:
                 self._losses.drop("format.description")
-            schema, changed = closed_schema(form.schema, "format")
+            schema, changed = closed_schema(form.schema, self._losses.word("format"))
             if changed:
                 self._losses.change("format")
             config = self._body.setdefault("output_config", {})
@@ -184,7 +190,7 @@ class _Writing:
                 {
                     "name": name,
                     "description": form.description or _ANSWER_WORDS,
-                    "input_schema": object_schema(form.schema, "format"),
+                    "input_schema": object_schema(form.schema, self._losses.word("format")),
                 }
             )
             self._no_thinking()

@@ -109,6 +109,7 @@ class _Message(Wire, frozen=True, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking_blocks: list[_Block] | None = None
+    cache_control: Mark | None = None
 
 
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
@@ -141,6 +142,7 @@ class _Turns:
         self._results = 0  # how many tool results the last turn begins with
         self._legacy: dict[str, str] = {}  # function -> id of its last call, of those that came without ids
         self._calls = 0
+        self._custom: set[str] = set()  # ids of calls that carry free text
 
     def read(self, messages: list[_Message]) -> tuple[Message, ...]:
         for message in messages:
@@ -176,7 +178,7 @@ class _Turns:
         if not all(isinstance(part, Text | Image | Document) for part in parts):
             raise unsupported("messages", "Such a part in a tool's answer")
         turn = self._turn("user")
-        turn.insert(self._results, ToolResult(id=call, parts=cast(Any, tuple(parts))))
+        turn.insert(self._results, ToolResult(id=call, parts=cast(Any, tuple(parts)), custom=call in self._custom))
         self._results += 1
 
     def _assistant(self, message: _Message) -> None:
@@ -190,11 +192,13 @@ class _Turns:
         if message.refusal:
             parts.append(Refusal(text=message.refusal))
         for call in message.tool_calls or ():
-            parts.append(_call(call, call.id))
+            parts.append(made := _call(call, call.id))
+            if made.custom:
+                self._custom.add(made.id)
         if (legacy := message.function_call) is not None:
             self._calls += 1
-            made = self._legacy[legacy.name or ""] = f"call_{self._calls}"
-            parts.append(_call(Call(function=legacy), made))
+            known = self._legacy[legacy.name or ""] = f"call_{self._calls}"
+            parts.append(_call(Call(function=legacy), known))
         if not blocks and (text := message.reasoning_content or message.reasoning):
             parts.insert(0, Thinking(text=text, origin=NAME, at=before))
         for place, block in enumerate(blocks):
@@ -210,7 +214,7 @@ class _Turns:
                 return []
             raise wrong("messages", "a list in which each message has content")
         if isinstance(content, str):
-            return [Text(text=content)] if content or role in ("user", "system") else []
+            return [Text(text=content, cache=ttl(message.cache_control))] if content or role in ("user", "system") else []
         return [_part(part, role) for part in content if part.text != "" or part.type != "text"]
 
 

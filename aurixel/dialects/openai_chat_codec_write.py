@@ -98,6 +98,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
         if conversation.logprobs:
             body["top_logprobs"] = conversation.logprobs
     if conversation.user is not None:
+        losses.change("user")
         body["safety_identifier"] = sha256(b"aurixel:" + conversation.user.encode()).hexdigest()[:32]
     if conversation.format is not None:
         body["response_format"] = _format(conversation.format)
@@ -189,7 +190,9 @@ def _tool(tool: Tool, names: _Names, losses: Losses, native: bool) -> Json:
             spec["format"] = tool.grammar
         return {"type": "custom", "custom": spec}
     names.wrapped.add(spec["name"])
-    losses.emulate("tools.grammar" if tool.grammar is not None else "tools")
+    losses.emulate("tools.custom")
+    if tool.grammar is not None:
+        losses.emulate("tools.grammar")
     spec["parameters"] = _FREE_TEXT
     return {"type": "function", "function": spec}
 
@@ -351,7 +354,7 @@ class _Transcript:
                 raise unsupported("messages", "Such a part in a message of this role, with this model,")
         if not content and not calls and not thinking:
             return
-        message: Json = {"role": "assistant", "content": _said(content)}
+        message: Json = {"role": "assistant", "content": _said(content) if content else None if calls else ""}
         if thinking:
             message["reasoning_content"] = "".join(thinking)
         if calls:
@@ -369,10 +372,8 @@ class _Transcript:
         return {"id": known, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _said(content: list[Json]) -> list[Json] | str | None:
+def _said(content: list[Json]) -> list[Json] | str:
     """Text alone is a string, which every upstream takes."""
-    if not content:
-        return None
     if any(part["type"] != "text" for part in content):
         return content
     return "".join([part["text"] for part in content])

@@ -28,6 +28,7 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
+from aurixel.dialects.openai_responses_codec import OpenAIResponsesCodec
 from aurixel.dialects.openai_responses_replies import WEB_SEARCH, ResponsesReplyReader, ResponsesStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import read_count
@@ -137,7 +138,7 @@ _MAX_NESTING: Final = 8  # a namespace's tools make one
 _FALSE: Final = b"false"
 
 
-class OpenAIResponses:
+class OpenAIResponses(OpenAIResponsesCodec):
     """The dialect."""
 
     name: ClassVar[str] = "openai_responses"

@@ -240,6 +240,11 @@ class Tab:
         return self.amount - self.held - self.unposted - self.away
 
     @property
+    def busy(self) -> bool:
+        """Whether who wants to be alone with it has to wait, or requests are about to queue for that."""
+        return self.lock.locked() or self.entering > 0
+
+    @property
     def at_rest(self) -> bool:
         """No hold, settlement or frame is open."""
         return not (self.open or self.pending or self.frame or self.unposted)

@@ -14,7 +14,7 @@ from typing import Final
 from aurixel.clock import Clock
 from aurixel.errors import AurixelError, StoreUnavailable
 from aurixel.storage import AccountDoc, Movement, MovementKind, Store
-from aurixel.values import MAX_NANOS, Nanos
+from aurixel.values import MAX_NANOS, Nanos, format_usd
 
 log = logging.getLogger("aurixel.ledger")
 
@@ -37,7 +37,8 @@ class Refused(MovementError):
     """A refund or a negative adjustment that the account does not cover: recorded, and nothing was taken."""
 
     def __init__(self, movement: Movement) -> None:
-        super().__init__("movement_refused", f"account {movement.account} does not cover movement {movement.id}")
+        what = f"nothing was taken: the account had less than {format_usd(-movement.amount)} USD ({movement.id})"
+        super().__init__("movement_refused", f"{what}; under another id it may be tried again")
         self.movement = movement
 
 

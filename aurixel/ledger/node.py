@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -128,14 +129,14 @@ class Ledger:
         """
         self._lock = own(self._settings.journal)
         try:
-            await self._begin(self._settings.adopted)
+            await self._begin(self._settings.start_within, self._settings.adopted)
         except BaseException:
             self._unlock()
             raise
         self._supervisor = self._spawn(self._supervise(), "supervise")
 
-    async def _begin(self, adopted: Sequence[Path] = ()) -> None:
-        """A new incarnation, from its name to its first hold."""
+    async def _begin(self, within: float, adopted: Sequence[Path] = ()) -> None:
+        """A new incarnation, from its name to its first hold. `StoreUnavailable` if the store is away for longer."""
         settings = self._settings
         old = incarnations(settings.journal)
         inc = new_inc()
@@ -143,7 +144,7 @@ class Ledger:
         books = Books(inc, self._store, journal, settings, self._clock, self._metrics)
         books.stopping = True  # it beats from now on, and gives no holds yet
         recovery = Recovery(inc, self._store, settings, self._clock, self._metrics)
-        until = asyncio.get_running_loop().time() + settings.start_within
+        until = asyncio.get_running_loop().time() + within
         try:
             await self._insist(lambda: self._enter(books), until)
             self._keep(settings.beat_every, lambda: beat(books), "beat", books)
@@ -277,7 +278,8 @@ class Ledger:
             full = False
             while True:
                 try:
-                    await self._begin()
+                    # However long it takes: each that gives up leaves a journal, as its start may still land.
+                    await self._begin(math.inf)
                     break
                 except StoreUnavailable:
                     self._unanswered()

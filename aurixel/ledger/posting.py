@@ -38,11 +38,11 @@ async def post_round(books: Books) -> None:
         del books.dirty[tab]
     waiting = list(books.dirty)
     while waiting and not books.dead.is_set():
-        busy: list[Tab] = []
+        busy: dict[Tab, None] = {}
         for batch in _batches(waiting):
-            if ready := [tab for tab in batch if not _is_busy(tab)]:
+            busy |= {tab: None for tab in batch if tab.busy}
+            if ready := [tab for tab in batch if tab not in busy]:
                 await _post_batch(books, ready)
-            busy += [tab for tab in batch if tab not in ready]
         # Each by itself: one whose turn does not come must not keep others from being posted, or from being asked for.
         await together(_post_batch(books, (tab,), TURN_FRAMES) for tab in busy)
         # More than a frame has gathered: go on, or a busy account would be posted ever later.
@@ -63,11 +63,6 @@ async def _post_batch(books: Books, tabs: Sequence[Tab], frames: int = 1) -> Non
         if tab.exact and tab.at_rest and tab.usable:
             async with _locked(books, (tab,)), patience(books.settings.store_patience):
                 await tab.go_home()
-
-
-def _is_busy(tab: Tab) -> bool:
-    """Whether its lock is taken, or requests are about to queue for it."""
-    return tab.lock.locked() or tab.entering > 0
 
 
 def _has_more(tab: Tab) -> bool:

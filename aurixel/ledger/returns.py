@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from aurixel.ledger.claim import together
 from aurixel.ledger.contracts import patience
 from aurixel.ledger.leases import Books, Tab
 
@@ -19,16 +20,22 @@ async def return_round(books: Books) -> None:
             tab.answered = want
             # Also what is freed while the other node still tries.
             tab.wanted_looks = 1 + math.ceil(settings.recall_wait / settings.want_look)
+    home: list[Tab] = []
     for tab in list(books.tabs.values()):
         tab.idle_looks += 1
         idle = tab.idle_looks * settings.want_look >= settings.idle_return
         if tab.wanted_looks:
             tab.wanted_looks -= 1
-            await _home(books, tab)
+            home.append(tab)
         elif idle and tab.seq is not None and (tab.at_rest or tab.free > 0 or not tab.known):
-            await _home(books, tab)
+            home.append(tab)
         elif idle and tab.forgettable and books.tabs.get(tab.account) is tab:
             del books.tabs[tab.account]
+    busy = {tab: None for tab in home if tab.busy}
+    for tab in home:
+        if tab not in busy:
+            await _home(books, tab)
+    await together(_home(books, tab) for tab in busy)  # side by side: one whose turn does not come keeps nobody
 
 
 async def take_over(books: Books) -> None:

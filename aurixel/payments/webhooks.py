@@ -27,6 +27,7 @@ _AGAIN: Final = 5.0
 # How long an event of a payment that is not known is asked for again, in milliseconds: what came before it may be late. After
 # that it is another application's, which shares the processor with us; `reconcile` would find one of ours.
 _FOREIGN_AFTER: Final = 86_400_000
+_TELL_EVERY: Final = 60.0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,6 +57,7 @@ class Webhooks:
     def __init__(self, backends: Mapping[str, BoundBackend], fulfilment: Fulfilment) -> None:
         self._backends = {name: backend for name, backend in backends.items() if backend.takes_payment}
         self._fulfilment = fulfilment
+        self._told: dict[str, float] = {}  # when a webhook of this backend was last told to be nobody's
 
     def knows(self, name: str) -> bool:
         """Whether there is a backend of this name that has webhooks."""
@@ -67,7 +69,10 @@ class Webhooks:
         try:
             events = self._backends[name].parse_webhook(body, headers)
         except WebhookInvalid as error:
-            log.info("a webhook of %s is not its processor's word to us: %s", name, error.code)
+            # Anyone can post here, and the log is on a disk: each is counted, one a minute is told.
+            if (now := clock.boot()) - self._told.get(name, float("-inf")) >= _TELL_EVERY:
+                self._told[name] = now
+                log.info("a webhook of %s is not its processor's word to us: %s", name, error.code)
             metrics.webhook(name, "invalid", None)
             return _ANSWERS["invalid"]
         except PluginFailed:

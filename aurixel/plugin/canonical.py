@@ -216,6 +216,10 @@ class Losses:
         self.emulated: dict[str, None] = {}
         self.changed: dict[str, None] = {}
 
+    def word(self, name: str) -> str:
+        """What the client's dialect calls this field, for errors."""
+        return self._words.get(name, name)
+
     def drop(self, *names: str) -> None:
         """The upstream is not told of these fields."""
         self._add(self.dropped, names)

@@ -103,6 +103,7 @@ MODEL_TRAITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "adaptive_thinking": "thinks as much as an effort says (Messages: thinking.type adaptive, output_config.effort)",
         "budget_thinking": "thinks up to a budget of tokens (Messages: thinking.budget_tokens)",
+        "cache_breakpoints": "takes marks of cached prefixes (OpenAI family: prompt_cache_breakpoint)",
         "custom_tools": "takes tools of free text (chat, Responses: type custom)",
         "no_prefill": "refuses a conversation that ends with the assistant's own words",
         "no_sampling": "refuses temperature, top_p and top_k",

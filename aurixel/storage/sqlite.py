@@ -244,7 +244,7 @@ class SqliteStore:
         return await self._lease(account, (sql,), {"a": account})
 
     async def post(self, records: Sequence[UsageRecord], rollups: Sequence[RollupAdd], posts: Sequence[Post]) -> None:
-        """Here the whole call is one savepoint: all of it or nothing."""
+        """Here the whole call is one write: all of it or nothing."""
         checks.batch(records, rollups, posts)
         rows = [_usage_row(record) for record in records]
 

@@ -84,7 +84,7 @@ class Engine:
             self._idle.get().close()
 
     async def write(self, work: Work[T]) -> T:
-        """Run `work` in a savepoint of the next commit; its result after that commit, or what it raised."""
+        """Run `work` in the next commit, whole by itself; its result after that commit, or what it raised."""
         if self._loop is None:
             raise StoreUnavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -124,7 +124,11 @@ class Engine:
         try:
             self._see_file()
             with _translated(), self._turn(connection, "BEGIN IMMEDIATE"):
-                return [_one(connection, *job) for job in group]
+                if len(group) > 1:
+                    return [_one(connection, *job) for job in group]
+                # Alone it needs no savepoint, for which SQLite copies every page it changes.
+                work, future = group[0]
+                return [(future, work(connection), None)]
         except Exception as error:  # noqa: BLE001 - nothing of the group is committed, whatever went wrong: all are told
             return [(future, None, error) for _, future in group]
 

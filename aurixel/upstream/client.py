@@ -17,7 +17,7 @@ from yarl import URL
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Outgoing, UpstreamReply
 from aurixel.upstream.connections import Link, Poured, Slices, current, session, timeout_to_connect
-from aurixel.upstream.deadlines import Timeouts, Watch
+from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
 from aurixel.upstream.faults import Code, fault
 from aurixel.upstream.reply import Reply, open_reply
 
@@ -74,6 +74,7 @@ class Upstream:
             tls.load_verify_locations(cafile=ca_file)
         tls.set_alpn_protocols(["http/1.1"])
         self.metrics = metrics or _Unwatched()
+        self.ticker = Ticker()
         self.pooled = session(tls, limit=max_connections, keepalive_timeout=keepalive)
         # A retry must not meet a second dead connection: these are used once.
         self.single = session(tls, limit=max_connections, force_close=True)
@@ -82,6 +83,7 @@ class Upstream:
         """Close every connection; calls still open fail."""
         await self.pooled.close()
         await self.single.close()
+        self.ticker.close()
 
     def open(
         self, outgoing: Outgoing, timeouts: Timeouts, sent: Callable[[], object] = lambda: None
@@ -105,7 +107,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self.link: Link | None = None
         self._sent = sent
         self._upstream, self._outgoing, self._timeouts = upstream, outgoing, timeouts
-        self._watch = Watch(timeouts, self._cut)
+        self._watch = Watch(upstream.ticker, timeouts, self._cut)
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._response: aiohttp.ClientResponse | None = None

@@ -84,7 +84,11 @@ def test_a_correction_up_and_down_and_once(aurixel: Run) -> None:
 def test_a_correction_that_credit_does_not_cover_takes_nothing_and_is_kept(aurixel: Run) -> None:
     aurixel("account", "create", "a@b")
     aurixel("credit", "grant", "a@b", "1", "--reason", "x")
-    refused = aurixel("credit", "adjust", "a@b", "-1.01", "--reason", "y", "--json")
+    words = ("credit", "adjust", "a@b", "-1.01", "--reason", "y", "--id", "y")
+    assert aurixel(*words).err == (
+        "error: nothing was taken: the account had less than 1.01 USD (adjustment:y); under another id it may be tried again\n"
+    )
+    refused = aurixel(*words, "--json")
     assert (refused.code, refused.error["code"]) == (1, "movement_refused")
     assert aurixel("account", "show", "a@b", "--json").json["available"] == "1.00"
     lines = aurixel("ledger", "export", "movements", "--format", "jsonl").out.splitlines()

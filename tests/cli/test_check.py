@@ -126,3 +126,12 @@ def test_a_catalogue_that_is_not_there_is_none(aurixel: Run, folder: Path) -> No
     (folder / "conf/models.toml").unlink()
     done = aurixel("check")
     assert (done.code, "\ncatalogue  none\n" in done.out) == (1, True)
+
+
+def test_the_configuration_to_start_from_has_no_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AURIXEL_SECRET", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    conf = Path(__file__).parents[2] / "conf"
+    done = run("check", "--config", str(conf / "aurixel.toml"), "--json")
+    assert (done.code, done.json["faults"]) == (0, [])
+    assert {model["state"] for model in done.json["models"]} == {"served"}

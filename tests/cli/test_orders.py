@@ -264,6 +264,7 @@ def test_a_refund_without_an_answer_is_finished_by_running_it_again(
     processor.write(answer="lost")
     silent = aurixel("order", "refund", order, "--yes", "--json")
     assert (silent.code, silent.error["code"]) == (1, "billing_failed")
+    assert silent.error["message"].endswith("; the credit is taken: the same command, or a gateway within a minute, goes on")
     assert available(aurixel) == "0.00"
     processor.write(answer="done")
     assert aurixel("order", "refund", order, "--yes").code == 0

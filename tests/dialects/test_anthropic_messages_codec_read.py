@@ -257,6 +257,8 @@ def message(**block: Any) -> dict[str, Any]:
         ({"messages": [{"content": "a"}]}, "invalid_request", "messages"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "invalid_request", "messages"),
         (message(type="tool_use", id="a", input={}), "invalid_request", "messages"),
+        (message(type="tool_use", id="a", name="f", input=[]), "invalid_request", "messages"),
+        ({"tools": [{"name": "f", "input_schema": []}]}, "invalid_request", "tools"),
         (message(type="text"), "invalid_request", "messages"),
         (message(type="text", text="a", citations=[7]), "invalid_request", "messages"),
         (message(type="image"), "invalid_request", "messages"),
@@ -277,3 +279,8 @@ def test_what_is_malformed_or_must_not_be_lost_is_refused(body: dict[str, Any], 
     with pytest.raises(ClientError) as caught:
         read(**body)
     assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_names_that_a_client_made_up_are_not_repeated_unless_they_are_names() -> None:
+    _, losses = read(**{"made_up": 1, "a\r\nb": 1, "output_config": {"ä": 1}})
+    assert lost(losses) == {"dropped": ["made_up", "?", "output_config"]}

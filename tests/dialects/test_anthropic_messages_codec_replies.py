@@ -152,6 +152,7 @@ def test_usage_as_this_dialect_tells_it() -> None:
         b'{"content":[{"type":"tool_use","id":"a"}],"stop_reason":"end_turn"}',
         b'{"content":[{"type":"redacted_thinking"}],"stop_reason":"end_turn"}',
         b'{"content":[{"type":"text","text":"a","citations":[7]}],"stop_reason":"end_turn"}',
+        b'{"content":[{"type":"tool_use","id":"a","name":"b","input":[]}],"stop_reason":"end_turn"}',
         b'{"content":[]}',
     ],
 )

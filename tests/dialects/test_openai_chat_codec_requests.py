@@ -145,7 +145,7 @@ READ: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "transport",
-        {"metadata": {"a": "b"}, "store": False, "service_tier": "default", "n": 1, "modalities": ["text"]},
+        {"store": False, "service_tier": "default", "n": 1, "modalities": ["text"]},
         {},
     ),
 ]
@@ -160,8 +160,9 @@ def test_a_field_is_read(fields: dict[str, Any], wanted: dict[str, Any]) -> None
 
 def test_what_has_no_name_is_told() -> None:
     losses = Losses(CHAT.words)
-    read(losses, prediction={"type": "content"}, prompt_cache_retention="24h", unheard_of=1, messages=[{**USER, "name": "n"}])
-    assert list(losses.dropped) == ["prediction", "prompt_cache_retention", "unheard_of", "messages.name"]
+    odd = {"prediction": {"type": "content"}, "prompt_cache_retention": "24h", "a\r\nb": 1, "n" * 65: 1}
+    read(losses, messages=[{**USER, "name": "n"}], **odd)
+    assert list(losses.dropped) == ["prediction", "prompt_cache_retention", "(other)", "messages.name"]
     assert not losses.emulated
     assert not losses.changed
 
@@ -272,9 +273,18 @@ def test_a_run_of_results_is_one_turn_with_what_the_user_says_next() -> None:
         said(
             "user",
             ToolResult(id="c1", parts=(Text(text="one"),)),
-            ToolResult(id="c2", parts=(Text(text="two"),)),
+            ToolResult(id="c2", parts=(Text(text="two"),), custom=True),
             Text(text="next"),
         ),
+    )
+
+
+def test_a_result_may_hold_an_image() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    answer = {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "seen"}, image]}
+    assert turns(USER, {"role": "assistant", "tool_calls": [call]}, answer)[2] == said(
+        "user", ToolResult(id="c1", parts=(Text(text="seen"), Image(data="AAAA", media_type="image/png")))
     )
 
 
@@ -292,6 +302,13 @@ def test_neighbours_of_one_role_are_one_turn() -> None:
     ) == (
         said("user", Text(text="x"), Text(text="x")),
         said("assistant", Text(text="a"), Text(text="b")),
+    )
+
+
+def test_marks_on_whole_messages() -> None:
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    assert turns({"role": "system", "content": "a", "cache_control": mark}, USER)[0] == said(
+        "system", Text(text="a", cache="1h")
     )
 
 
@@ -483,6 +500,9 @@ def test_thinking_of_others_is_left_out() -> None:
     assert write(PLAIN, losses, messages=messages)["messages"][1:] == [{"role": "assistant", "content": "a"}]
     assert list(losses.dropped) == ["messages.thinking"]
     assert write(ABLE, messages=messages)["messages"][1:] == [{"role": "assistant", "content": "a", "reasoning_content": "hm"}]
+    assert write(ABLE, messages=(said("assistant", own),))["messages"] == [
+        {"role": "assistant", "content": "", "reasoning_content": "hm"}
+    ]
 
 
 def test_names_and_ids_that_this_dialect_refuses() -> None:
@@ -518,7 +538,7 @@ def test_free_text_is_wrapped_for_models_that_know_functions_only() -> None:
     assert written.wrapped == {"patch"}
     assert body["tools"][0]["function"]["parameters"]["required"] == ["input"]
     assert json.loads(body["messages"][1]["tool_calls"][0]["function"]["arguments"]) == {"input": 'a "b"'}
-    assert list(losses.emulated) == ["tools.grammar"]
+    assert list(losses.emulated) == ["tools.custom", "tools.grammar"]
 
 
 def test_allowed_tools_are_the_tools() -> None:

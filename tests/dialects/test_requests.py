@@ -334,6 +334,22 @@ def test_an_output_limit_is_set_in_the_providers_word(word: str | None, field: s
     assert body.count(field.encode()) == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "given", "gone"),
+    [
+        ("max_tokens", {"max_completion_tokens": 9}, {"max_tokens": 9}),
+        ("max_tokens", {"max_completion_tokens": 9, "max_tokens": 8}, {"max_completion_tokens": 9, "max_tokens": 8}),
+        ("max_completion_tokens", {"max_tokens": 9}, {"max_tokens": 9}),
+        (None, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+    ],
+)
+def test_a_vendor_that_knows_the_older_word_alone_is_told_the_clients_limit_in_it(
+    word: str | None, given: dict[str, int], gone: dict[str, int]
+) -> None:
+    body = json.loads(sent(chat(**given), output_limit_field=word))
+    assert {name: value for name, value in body.items() if name.startswith("max")} == gone
+
+
 def test_no_key_is_sent_twice() -> None:
     request = chat(stream=True, stream_options={"include_usage": True})
     pairs = json.loads(sent(request, output_limit=5), object_pairs_hook=list)

@@ -16,6 +16,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError
 
 from aurixel.edge import connection as module
+from aurixel.edge import stream as stream_module
 from aurixel.edge.connection import ClientConnection, FramingHeaders, lowered
 from aurixel.edge.stream import head_end
 from tests.edge.door import KEY, door, post
@@ -99,6 +100,50 @@ def test_ordinary_headers_take_the_quick_way(headers: list[tuple[str, str]]) -> 
 def test_the_end_of_a_head_is_where_tornado_sees_it(data: bytes) -> None:
     found = re.search(rb"\r?\n\r?\n", data)
     assert head_end(bytearray(data)) == (found.end() if found else None)
+
+
+async def test_a_small_request_is_read_at_once_and_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of Tornado's private names moves: neither our buffers nor our search would be asked any more."""
+    reads: list[int] = []
+    searched: list[int] = []
+    read, search = stream_module.ClientStream.read_from_fd, stream_module.head_end
+
+    def counted(self: stream_module.ClientStream, buf: bytearray) -> int | None:
+        reads.append(len(buf))
+        return read(self, buf)
+
+    def seen(data: bytearray) -> int | None:
+        searched.append(len(data))
+        return search(data)
+
+    async with door() as opened:
+        wire = await opened.connect()
+        wire.send(post())
+        assert (await wire.reply()).status == 200
+        monkeypatch.setattr(stream_module.ClientStream, "read_from_fd", counted)
+        monkeypatch.setattr(stream_module, "head_end", seen)
+        wire.send(post())
+        assert (await wire.reply()).status == 200
+        assert reads == [16 * 1024]
+        assert searched.count(len(post())) == 1
+
+
+async def test_a_large_body_is_read_in_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    read = stream_module.ClientStream.read_from_fd
+
+    def counted(self: stream_module.ClientStream, buf: bytearray) -> int | None:
+        reads.append(len(buf))
+        return read(self, buf)
+
+    monkeypatch.setattr(stream_module.ClientStream, "read_from_fd", counted)
+    async with door() as opened:
+        wire = await opened.connect()
+        for body in (b"x" * 1_000_000, b"y"):
+            wire.send(post(body))
+            assert (await wire.reply()).body == body
+    assert max(reads) == 128 * 1024
+    assert reads[-1] == 16 * 1024  # the small one after it
 
 
 @contextmanager

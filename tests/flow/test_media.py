@@ -240,3 +240,50 @@ async def test_the_sdk_reads_what_a_scripted_upstream_streams(gw: Running, up: S
     assert [record.cell for record in records] == ["ok", "died"]
     assert records[1].counts == {"input": 1, "output_image": 100}
     assert records[1].cost == 5_000 + 4_000_000
+
+
+async def test_pitfall_16_a_picture_of_eight_megabytes_is_one_event(
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
+) -> None:
+    """No line is too long, and nothing of it is rewritten."""
+    picture = base64.b64encode(SOUND * 625).decode()
+    usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    completed = {"type": "image_generation.completed", "b64_json": picture, "usage": usage}
+    event = b"event: image_generation.completed\ndata: " + json.dumps(completed).encode() + b"\n\n"
+    up.stream([event], chunks=65_537)
+    headers = {"authorization": f"Bearer {await gw.key()}"}
+    body = {"model": "image-tokens", "prompt": "a", "stream": True}
+    async with http.post(gw.url + "/v1/images/generations", json=body, headers=headers) as reply:
+        assert await reply.read() == event
+    (record,) = await gw.settled()
+    assert (record.counts, record.measured) == ({"input": 1, "output_image": 2}, True)
+
+
+async def test_pitfall_23_the_gateway_fetches_no_picture_that_a_client_names(
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
+) -> None:
+    up.reply(json={"id": "modr-1", "results": [{"flagged": False}]})
+    headers = {"authorization": f"Bearer {await gw.key()}"}
+    picture = {"type": "image_url", "image_url": {"url": f"{up.url}/private.png"}}
+    body = {"model": "judge-test", "input": [picture, {"type": "text", "text": "what is it"}]}
+    async with http.post(gw.url + "/v1/moderations", json=body, headers=headers) as reply:
+        assert reply.status == 200
+    (asked,) = up.requests
+    assert (asked.path, asked.json()) == ("/v1/moderations", {**body, "model": "up-judge"})
+
+
+async def test_a_picture_costs_what_it_cost_though_the_client_left(
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
+) -> None:
+    """After a preview: the preview, guessed. The rest was never made."""
+    preview = {"type": "image_generation.partial_image", "b64_json": "aGk=", "partial_image_index": 0}
+    up.on("*", scripted.event_stream(events({"events": [preview]}), end=False), scripted.stall)
+    headers = {"authorization": f"Bearer {await gw.key()}"}
+    body = {"model": "image-tokens", "prompt": "a", "stream": True}
+    async with http.post(gw.url + "/v1/images/generations", json=body, headers=headers) as reply:
+        await reply.content.readany()
+        reply.close()
+    await up.disconnected()
+    (record,) = await gw.settled()
+    assert (record.cell, record.counts) == ("client_gone", {"input": 1, "output_image": 100})
+    assert (record.cost, record.measured) == (5_000 + 4_000_000, False)

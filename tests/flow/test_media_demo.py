@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import operator
 import wave
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 
 import aurixel.cli
 from tests.flow.gateway import Running, configure, running
+from tests.node.fixture import NodeEnv
 
 DEMO = Path(aurixel.cli.__file__).parent / "demo"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -137,3 +139,17 @@ async def test_trouble_on_demand(gw: Running, client: openai.AsyncOpenAI, word: 
     with pytest.raises(openai.APIStatusError):
         await client.images.generate(model="demo-image", prompt=f"!{word} please")
     assert [record.cost for record in await gw.settled(count=2)] == [0, 0]
+
+
+async def test_the_javascript_sdk(gw: Running, node_env: NodeEnv) -> None:
+    seen = json.loads(await node_env.run("media.mjs", gw.url, await gw.key()))
+    assert seen == {
+        "vectors": [[64, 64], 5],
+        "flagged": True,
+        "picture": "PNG",
+        "events": ["image_generation.partial_image", "image_generation.completed"],
+        "sound": ["RIFF", "audio/wav"],
+        "text": "This is the demo. You wrote: two words",
+        "refused": ["BadRequestError", "unsupported_parameter"],
+    }
+    await charged(gw, 5 * 100, 100_000, 10_000_000, 10_000_000, 7 * 15_000, 2 * 1000 + 8 * 4000)

@@ -8,7 +8,8 @@ from aurixel.ledger import Ledger
 from aurixel.ledger.liveness import Watch, beat
 from aurixel.storage import Store
 from tests.harness.guard import ExpectedLogs
-from tests.ledger.kit import TestClock, account, crash, fund, intent, ledger, request, watch_of
+from tests.ledger.kit import BRISK, TestClock, account, crash, eventually, fund, intent, ledger, request, watch_of
+from tests.storage.faults import Fault, flaky
 from tests.storage.model import MemoryStore
 
 
@@ -130,3 +131,45 @@ async def test_a_refused_beat_ends_the_incarnation(memory: MemoryStore, tmp_path
     await again.start()
     await again.stop()
     assert (await account(memory)).leases == {}
+
+
+async def test_a_node_called_dead_while_the_store_is_away_leaves_one_journal_however_long_that_takes(
+    memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
+) -> None:
+    """What never began cannot be told from what may still begin, and is kept: there must not be one more with every try."""
+    expected_logs("aurixel.ledger", "is dead: its beat was refused", level=40, times=1)
+    expected_logs("aurixel.ledger", "the store does not answer", times=1)
+    expected_logs("aurixel.ledger", "the store answers again", optional=True)
+    tries = 0
+
+    def away(name: str) -> Fault | None:
+        nonlocal tries
+        tries += name == "node_start" and dead
+        return "dropped" if dead else None
+
+    dead = False
+    store, _ = flaky(memory, away)
+    await fund(memory, "a", 1000)
+    node = ledger(store, tmp_path / "j", BRISK, start_within=0)
+    await node.start()
+    await request(node, 42, 100)
+    inc = node.inc
+    seen = await memory.node_read(inc)
+    assert seen is not None
+    assert await memory.node_dead(inc, seen.beat)
+    await node._open_books().dead.wait()
+    dead = True
+
+    async def tried() -> bool:
+        return tries > 3
+
+    async def back() -> bool:
+        return node.admitting and node.inc != inc
+
+    await eventually(tried)
+    assert len([path for path in (tmp_path / "j").iterdir() if path.is_dir()]) == 2
+    dead = False
+    await eventually(back)
+    await node.stop()
+    assert (await account(memory)).spent == 42
+    assert [path.name for path in (tmp_path / "j").iterdir()] == ["lock"]

@@ -1,4 +1,4 @@
-"""Posting beside everything else that waits for an account: one that is busy keeps no other from being posted."""
+"""Rounds beside everything else that waits for an account: one that is busy keeps no other from being posted or returned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aurixel.errors import StoreUnavailable
+from aurixel.ledger.returns import return_round
 from aurixel.storage import Store
 from tests.ledger.kit import account, eventually, fund, ledger, request
 
@@ -50,4 +51,23 @@ async def test_an_account_that_others_queue_for_is_posted_when_its_turn_comes(st
         assert not posting.done()
     await posting
     assert (await account(store, "b")).spent == 42
+    await node.stop()
+
+
+async def test_an_account_that_others_queue_for_keeps_no_other_from_going_home(store: Store, tmp_path: Path) -> None:
+    node = ledger(store, tmp_path / "j", store_patience=0.2, idle_return=0)
+    await node.start()
+    for name in ("a", "b"):
+        await fund(store, name, 1000)
+        await request(node, 42, 100, name)
+    await node.flush()
+    books = node._open_books()
+    for name in ("a", "b"):
+        await request(node, 0, 100, name)
+    async with books.tab("a").lock:
+        with pytest.raises(StoreUnavailable):
+            await return_round(books)
+        assert (await account(store, "b")).available == 958
+    await return_round(books)
+    assert (await account(store, "a")).available == 958
     await node.stop()

@@ -63,6 +63,20 @@ async def test_pitfall_13_a_forged_webhook_is_answered_400_and_changes_nothing(
     assert "p1" not in caplog.text
 
 
+async def test_strangers_cannot_fill_the_log(memory: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No key is asked at a webhook: what anyone may post is counted each time, and told once a minute."""
+    counted, clock = Counted(), TestClock()
+    shop = desk(memory, tmp_path, counted, clock)
+    with caplog.at_level(logging.INFO, logger="aurixel.payments"):
+        for _ in range(50):
+            await shop.take("acme", b"{}", {})
+        assert len(caplog.records) == 1
+        clock.seconds += 61
+        await shop.take("acme", b"{}", {})
+    assert len(caplog.records) == 2
+    assert len(counted.webhooks) == 51
+
+
 async def test_what_cannot_be_is_answered_422_by_its_name(
     memory: MemoryStore, tmp_path: Path, expected_logs: ExpectedLogs
 ) -> None:

@@ -102,6 +102,19 @@ async def test_idle_is_shorter_than_the_wait_for_the_head(scripted_upstream: Scr
     assert await fails(upstream, post(scripted_upstream.url), timeouts) == ("upstream_timeout", b"abc")
 
 
+async def test_each_call_has_its_own_deadline_whichever_came_first(
+    scripted_upstream: ScriptedUpstream, upstream: Upstream
+) -> None:
+    """The timer they share was set for a later one, and goes on for it after an earlier one."""
+    scripted_upstream.on("*", LENGTH, stall)
+    patient, late = Timeouts(), Timeouts(idle=ROOM, total=2 * ROOM)
+    async with upstream.open(post(scripted_upstream.url), patient) as open_all_along:
+        slow = asyncio.create_task(fails(upstream, post(scripted_upstream.url), late))
+        assert await fails(upstream, post(scripted_upstream.url), Timeouts(idle=SHORT)) == ("upstream_timeout", b"")
+        assert await slow == ("upstream_timeout", b"")
+        assert open_all_along.status == 200
+
+
 async def test_total_ends_a_stream_that_never_pauses(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
     scripted_upstream.on("*", CHUNKED, drip)
     code, came = await fails(upstream, post(scripted_upstream.url), Timeouts(idle=ROOM, total=2 * ROOM))

@@ -66,7 +66,7 @@ class Limits:
 
     def __init__(self, settings: LimitsSettings, host: Host) -> None:
         del settings
-        self._clock = host.clock
+        self._wall_ms, self._boot = host.clock.wall_ms, host.clock.boot
         self._keys: OrderedDict[str, _Key] = OrderedDict()  # the longest unused first
         self._running: dict[str, _Running] = {}
 
@@ -101,7 +101,7 @@ class Limits:
             running.key.tokens.correct(running.slot, tokens_of(outcome.usage) - running.bound)
 
     def _count(self, principal: Principal, facts: RequestFacts) -> Verdict:
-        now = self._clock.boot()
+        now = self._boot()
         key = self._key(principal.key_id, now)
         limits = principal.limits
         rpm, tpm, concurrency = limits.get("rpm"), limits.get("tpm"), limits.get("concurrency")
@@ -134,7 +134,7 @@ class Limits:
 
     def _headers(self, dialect: str, key: _Key, rpm: int | None, tpm: int | None, now: float) -> Pairs:
         headers: Pairs = ()
-        now_ms = self._clock.wall_ms()
+        now_ms = self._wall_ms()
         if rpm is not None:
             left = max(0, rpm - key.requests.total)
             headers = headers_for(dialect, "requests", rpm, left, key.requests.reset(now), now_ms)

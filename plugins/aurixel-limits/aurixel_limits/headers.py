@@ -33,7 +33,7 @@ def headers_for(dialect: str, what: What, limit: int, remaining: int, reset: flo
 
 def duration(seconds: float) -> str:
     """As in `12ms`, `59.5s`, `6m0s`, `1h0m0s`: rounded up to the millisecond."""
-    milliseconds = math.ceil(round(seconds * 1000, 3))
+    milliseconds = -(-round(seconds * 1_000_000) // 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"
     whole, milliseconds = divmod(milliseconds, 1000)

@@ -79,7 +79,9 @@ def _dispute(raw: msgspec.Raw) -> Events:
 
 
 def _dispute_closed(raw: msgspec.Raw) -> Events:
-    return of_dispute(_read(raw, Dispute))[1:]
+    """Of a lost one its beginning too: should nobody have told of that, the money is gone all the same."""
+    dispute = _read(raw, Dispute)
+    return of_dispute(dispute)[0 if dispute.status == "lost" else 1 :]
 
 
 # https://docs.stripe.com/api/events/types

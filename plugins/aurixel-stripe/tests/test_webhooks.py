@@ -252,7 +252,11 @@ MEANINGS: list[tuple[str, Any, tuple[CreditEvent, ...]]] = [
     ("charge.dispute.funds_withdrawn", dispute(), (DISPUTED,)),
     ("charge.dispute.created", dispute(payment_intent=None), ()),
     ("charge.dispute.closed", dispute(status="won"), (DisputeClosed(payment=PAYMENT, dispute="du_1QAurixel", won=True),)),
-    ("charge.dispute.closed", dispute(status="lost"), (DisputeClosed(payment=PAYMENT, dispute="du_1QAurixel", won=False),)),
+    (
+        "charge.dispute.closed",
+        dispute(status="lost"),
+        (DISPUTED, DisputeClosed(payment=PAYMENT, dispute="du_1QAurixel", won=False)),
+    ),
     ("charge.dispute.closed", dispute(status="warning_closed"), ()),
     ("charge.dispute.closed", dispute(status="prevented"), ()),
     ("charge.dispute.created", dispute(status="lost"), (DISPUTED,)),
