@@ -6,11 +6,10 @@ given twice, names in disguise, parts after the end, encodings of parts are refu
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
@@ -31,8 +30,14 @@ _LEGAL: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?
 _PARAMETER: Final = re.compile(r';\s*([A-Za-z*]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))\s*')
 _NAME: Final = re.compile(r"[0-9A-Za-z_.\[\]-]{1,128}")
 _CHARSET: Final = re.compile(r"(?i);\s*charset\s*=\s*\"?([^\s;\"]+)")
-# The parser logs what it stumbles over, which is content. This logger is in no tree, so that no configuration wakes it.
-_SILENT: Final = logging.Logger("aurixel.dialects.multipart", logging.CRITICAL + 1)  # noqa: LOG001 - for that reason
+
+
+class _Silence:
+    """A logger for the parser, which would log what it stumbles over: content."""
+
+    def debug(self, *told: object) -> None: ...
+
+    def warning(self, *told: object) -> None: ...
 
 
 def boundary_of(headers: Mapping[str, str]) -> bytes | None:
@@ -137,7 +142,7 @@ class Form:
             max_header_count=_MAX_HEADERS,
             max_header_size=_MAX_HEADER,
         )
-        self._parser.logger = _SILENT
+        self._parser.logger = cast(Any, _Silence())
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes. `ClientError` for what is no sound form."""
@@ -167,6 +172,8 @@ class Form:
             raise ClientError("empty_body", "The request has no body.")
         if not self.ended:
             raise _unsound("ends without its closing boundary")
+        if not self._parts:
+            raise _unsound("has no parts")
 
     def let_go(self) -> None:
         """Keep nothing of what was fed, from now on."""

@@ -12,11 +12,12 @@ from typing import Annotated, ClassVar, Final
 import msgspec
 
 from aurixel.dialects.json_fields import missing, wrong
+from aurixel.dialects.magic import TELLING, is_no_sound
 from aurixel.dialects.multipart import File
 from aurixel.dialects.openai_media import TypedEvents, decode_reply
 from aurixel.dialects.openai_uploads import COMMON, FormReader, OpenAIUploads
-from aurixel.dialects.readers import BYTES_PER_TOKEN, MAX_COUNT, Count, Counts, invalid, nonzero, text_size
-from aurixel.dialects.sounds import TELLING, Sound, is_no_sound, longest
+from aurixel.dialects.readers import BYTES_PER_TOKEN, MAX_COUNT, Count, Counts, invalid, nonzero, part_of, text_size
+from aurixel.dialects.sounds import Sound, longest
 from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.contracts import InputBound, ParsedRequest, ReplyReader, StreamReader, UploadReader
 from aurixel.values import Usage
@@ -29,6 +30,15 @@ STREAMED: Final = ("text/event-stream", *REPLIES)
 # Of a reply that does not stream although it was asked to, in bytes.
 _MAX_WHOLE: Final = 32 * 1024 * 1024
 _JSON: Final = frozenset({"json", "verbose_json", "diarized_json"})
+# Fields that never become part of the prompt; every other one, unknown ones included, is counted as input.
+_NOT_INPUT: Final = COMMON | {
+    "chunking_strategy",
+    "include[]",
+    "language",
+    "response_format",
+    "temperature",
+    "timestamp_granularities[]",
+}
 
 
 class SoundReader(FormReader):
@@ -78,6 +88,10 @@ class SoundReader(FormReader):
             return self.sound.seconds()
         return self._most_seconds(), False
 
+    def text_bytes(self) -> int:
+        """The words that come with the sound."""
+        return sum(size for name, size in self.form.sizes.items() if name not in _NOT_INPUT)
+
     def _most_bytes(self) -> int:
         if self.sound is not None and self.sound.whole:
             return self.sound.size
@@ -94,13 +108,12 @@ class SoundReader(FormReader):
         self.refuse_tiers()
         if self.sound is None:
             raise missing("file")
-        sizes = self.form.sizes
         return ParsedRequest(
             dialect=self._dialect,
             model=model,
             stream=stream,
             fields={},
-            bound=InputBound(text_bytes=sum(sizes.values()), audio_bytes=self._most_bytes()),
+            bound=InputBound(text_bytes=self.text_bytes(), audio_bytes=self._most_bytes()),
             needs=frozenset({"input_audio"}),
             most={"audio_seconds": self._most_seconds()},
             replies=STREAMED if stream else REPLIES,
@@ -220,9 +233,8 @@ class _Meter:
 
     def guess(self, seconds: int, output_bytes: int) -> Counts:
         """Tokens that nobody reported."""
-        form = self._reader.form
         return {
-            "input": -(-sum(form.sizes.values()) // BYTES_PER_TOKEN),
+            "input": -(-self._reader.text_bytes() // BYTES_PER_TOKEN),
             "input_audio": min(seconds * TOKENS_PER_SECOND, MAX_COUNT),
             "output": -(-output_bytes // BYTES_PER_TOKEN),
         }
@@ -283,10 +295,11 @@ class TranscriptStreamReader(TypedEvents):
         self._heard: float | None = None
         self._whole: Usage | None = None
 
-    def comes_as(self, kind: str) -> None:
+    def comes_as(self, kind: str) -> str:
         """See `ReadsKinds`."""
         if not kind.startswith("text/event-stream"):
             self._body = []
+        return kind
 
     def feed(self, chunk: bytes) -> bytes:
         """See `StreamReader`."""
@@ -329,7 +342,10 @@ class TranscriptStreamReader(TypedEvents):
         """See `StreamReader`. A sound was heard to its end, however much of what it says came back."""
         if self._whole is not None:
             return self._whole
-        counts = self._counts if self._counts_final and output_bytes >= self._counted_at else None
+        counts = self._counts if self._counts_final else None
+        if counts is not None and output_bytes < self._counted_at:
+            part = self._meter.count(part_of(counts, output_bytes, self._counted_at), self._heard, output_bytes)
+            return Usage(part.counts, measured=False, guessed=part.guessed | counts.keys())
         return self._meter.count(counts, self._heard, output_bytes)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
-from aurixel.dialects.json_fields import missing, unpriced, wrong
+from aurixel.dialects.json_fields import missing, unpriced, unsupported, wrong
 from aurixel.dialects.multipart import File, Form, boundary_of
 from aurixel.dialects.openai_media import OpenAIMedia
+from aurixel.dialects.patch import DROPPED
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Body, Changes, ParsedRequest, UploadReader
 from aurixel.values import NO_COUNTS, Counts
@@ -19,7 +20,7 @@ _TRUE: Final = frozenset({"true", "1", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"false", "0", "no", "off", "n", "f", ""})
 _PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 # Of any upload, read whatever it is for.
-COMMON: Final = frozenset({"model", "stream", "service_tier", "store"})
+COMMON: Final = frozenset({"model", "stream", "service_tier", "store"}) | DROPPED
 MAX_INT: Final = 2**31 - 1
 
 
@@ -113,6 +114,8 @@ class FormReader:
             raise unpriced("service_tier", "This service tier")
         if self.flag("store"):
             raise unpriced("store", "Storing the answer at the upstream")
+        for name in sorted(DROPPED.intersection(self.form.sizes)):  # a form is not written anew to leave them out
+            raise unsupported(name, "Naming whom the upstream bills")
 
 
 class OpenAIUploads(OpenAIMedia):

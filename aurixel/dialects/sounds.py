@@ -1,4 +1,4 @@
-"""Tells of a sound file what it is and how long it lasts, from its first and last bytes and its size; it decodes nothing.
+"""Tells of a sound file how long it lasts, from its first and last bytes and its size; it decodes nothing.
 
 Seconds are bounded on both sides by the size of the file, whatever its headers claim, and are a bound where they say
 nothing. Why the reader of headers is the one it is: docs/decisions/0021-uploads.md.
@@ -12,115 +12,70 @@ from typing import BinaryIO, Final, cast
 
 from tinytag import TinyTag, TinyTagException
 
+from aurixel.dialects.magic import sound_kind
 from aurixel.dialects.multipart import ENDS, File
 
 # The sparsest encoding of speech that is in use, in bytes a second: no file lasts longer than its bytes at this rate.
 SPARSEST: Final = 1000
 # The densest of each kind: none is shorter than its bytes at this rate (pictures inside it aside).
 _DENSEST: Final = {"mp3": 48_000, "ogg": 64_000, "mp4": 256_000, "flac": 1_600_000}
-# What its name and its media type call a sound. Of those that cannot begin in any other way, the first bytes must agree.
-_STRICT: Final = {
-    "wav": "wav",
-    "wave": "wav",
-    "x-wav": "wav",
-    "vnd.wave": "wav",
-    "flac": "flac",
-    "x-flac": "flac",
-    "ogg": "ogg",
-    "oga": "ogg",
-    "opus": "ogg",
-    "webm": "webm",
-    "m4a": "mp4",
-    "x-m4a": "mp4",
-    "mp4": "mp4",
-}
-_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
-_OTHER: Final = (
-    b"%PDF-",
-    b"PK\x03\x04",
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"\x1f\x8b",
-    b"\x7fELF",
-    b"\xd0\xcf\x11\xe0",
-    b"BM",
-)
-_TEXT: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\x0c"
-# How many first bytes tell what a file is.
-TELLING: Final = 64
-
-
-def sound_kind(head: bytes) -> str | None:
-    """What the first bytes say: wav, flac, ogg, mp4, webm, mp3 or None."""
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return "wav"
-    if head[:4] == b"fLaC":
-        return "flac"
-    if head[:4] == b"OggS":
-        return "ogg"
-    if head[4:8] in _BOXES:
-        return "mp4"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "webm"
-    if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
-        return "mp3"
-    return None
-
-
-def is_no_sound(head: bytes, filename: str, kind: str) -> bool:
-    """Whether the first bytes show that a file is none, or none of the kind that it says it is; another kind of sound than
-    its name says is the upstream's to judge."""
-    if sound_kind(head) is not None:
-        return head.startswith(b"\xff\xd8\xff")  # a picture, whose first bits are those of an mp3
-    if head.startswith(_OTHER) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return True
-    if not head.startswith((b"#!AMR", b"FORM", b"caff")) and not head.translate(None, _TEXT):
-        return True
-    said = {filename.rpartition(".")[2].lower(), kind.partition("/")[2]}
-    return not said.isdisjoint(_STRICT)
+_NOWHERE: Final = 1 << 62
 
 
 class Sound(File):
-    """A sound while it passes. Beside its ends it keeps the beginning of an MP4's index, which may stand anywhere."""
+    """A sound while it passes. Beside its ends it keeps `ENDS` bytes from where its headers stand, if that is elsewhere: the
+    index of an MP4, and what follows the pictures at the beginning of an MP3."""
 
     def __init__(self, name: str, filename: str, kind: str) -> None:
         super().__init__(name, filename, kind)
+        self._mark = -1  # where that is; -1: nobody knows yet
+        self._marked = b""
         self._box = 0  # where the next box of an MP4 begins, at the top level
         self._box_head = b""
-        self._index: list[bytes] = []
-        self._index_at = -1
-        self._index_size = 0
         self._seconds: float | None = None
 
     def write(self, data: bytes, start: int, end: int) -> None:
         """See `File`."""
         at = self.size
         super().write(data, start, end)
-        if sound_kind(self.head[:8]) == "mp4":
+        if self._mark < 0:
+            self._find(data, start, end, at)
+        wanted = self._mark + len(self._marked)
+        if self._mark >= 0 and at <= wanted < self.size and len(self._marked) < ENDS:
+            begin = start + wanted - at
+            self._marked += data[begin : min(end, begin + ENDS - len(self._marked))]
+
+    def let_go(self) -> None:
+        """See `File`."""
+        super().let_go()
+        self._marked = b""
+
+    def _find(self, data: bytes, start: int, end: int, at: int) -> None:
+        """Look for the place in `data[start:end]`, which stands at `at` of the file."""
+        head = self.head[:10]
+        kind = sound_kind(head)
+        if kind == "mp4":
             self._walk(data, start, end, at)
+        elif head[:3] == b"ID3" and len(head) == 10:
+            self._mark = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        elif len(head) == 10:
+            self._mark = _NOWHERE
 
     def _walk(self, data: bytes, start: int, end: int, at: int) -> None:
-        """Follow the boxes through `data[start:end]`, which stands at `at` of the file."""
-        if self._index_at >= 0 and self._index_size < ENDS:
-            more = data[start : min(end, start + ENDS - self._index_size)]
-            self._index.append(more)
-            self._index_size += len(more)
-        while self._index_at < 0 and self._box + len(self._box_head) < at + end - start:
+        """Follow the boxes of an MP4."""
+        while self._box + len(self._box_head) < at + end - start:
             have = start + self._box + len(self._box_head) - at
             self._box_head += data[have : min(end, have + 16 - len(self._box_head))]
             size = int.from_bytes(self._box_head[:4], "big")
             if len(self._box_head) < (16 if size == 1 else 8):
                 return
             if self._box_head[4:8] == b"moov":
-                self._index_at, begun = self._box, max(start, start + self._box - at)
-                self._index = [self._box_head[: max(0, at - self._box)], data[begun : min(end, begun + ENDS)]]
-                self._index_size = sum(map(len, self._index))
+                self._mark, self._marked = self._box, self._box_head[: max(0, at - self._box)]
                 return
             if size == 1:
                 size = int.from_bytes(self._box_head[8:16], "big")
-            if size < 8:
-                self._index_at, self._index_size = 1 << 62, ENDS  # the last box, or nonsense
+            if size < 8:  # the last box, or nonsense
+                self._mark = _NOWHERE
                 return
             self._box += size
             self._box_head = b""
@@ -145,14 +100,17 @@ class Sound(File):
         kind = sound_kind(self.head)
         if kind is None or kind == "webm":
             return 0.0
-        ends = _Ends(self, self._index_at, b"".join(self._index)) if kind != "ogg" else io.BytesIO(_joined_pages(self))
+        skipped = self._mark if kind == "mp3" and self._mark < self.size else 0
+        tail = (self.size - skipped - len(self.tail), self.tail)
+        parts = ((0, self._marked), tail) if skipped else ((0, self.head), tail, (self._mark, self._marked))
+        ends = io.BytesIO(_joined_pages(self)) if kind == "ogg" else _Ends(self.size - skipped, *parts)
         try:
             tag = TinyTag.get(file_obj=cast(BinaryIO, ends), tags=False)
         except (TinyTagException, OverflowError):
             return 0.0
         missed = isinstance(ends, _Ends) and ends.missed
         if kind == "mp3" and missed:  # it looked for more frames than were kept: their mean rate is known
-            return self.size / (tag.bitrate * 125) if tag.bitrate else 0.0
+            return (self.size - skipped) / (tag.bitrate * 125) if tag.bitrate else 0.0
         return 0.0 if missed and kind == "wav" else tag.duration or 0.0
 
 
@@ -178,10 +136,9 @@ def _joined_pages(sound: Sound) -> bytes:
 class _Ends:
     """A file of which only parts are left. `missed`: something else of it was asked for, and not given."""
 
-    def __init__(self, sound: Sound, index_at: int, index: bytes) -> None:
-        tail = sound.tail
-        self._parts = ((0, sound.head), (sound.size - len(tail), tail), (index_at, index))
-        self._size = sound.size
+    def __init__(self, size: int, *parts: tuple[int, bytes]) -> None:
+        """`parts` are places in the file, and what stands there."""
+        self._parts, self._size = parts, size
         self._at = 0
         self.missed = False
 
@@ -207,4 +164,4 @@ class _Ends:
         return self._at
 
 
-__all__ = ["SPARSEST", "TELLING", "Sound", "is_no_sound", "longest", "sound_kind"]
+__all__ = ["SPARSEST", "Sound", "longest"]

@@ -13,7 +13,8 @@ from typing import Final
 from aurixel.gateway.exchange import ByteSource, Exchange, RequestHead
 from aurixel.plugin.contracts import Body, Dialect, ParsedRequest, TakesUploads, UploadReader
 
-# An upload up to this many bytes is taken in whole before anything is sent: then it can be sent again.
+# An upload up to this many bytes is taken in whole before anything is sent: then it can be sent again. So is one of unknown
+# length, since nobody could say what it costs at most.
 WHOLE_BELOW: Final = 256 * 1024
 
 
@@ -32,7 +33,7 @@ class Intake:
             length = declared_length(head)
             reader = uploads.upload_reader(head.headers, length)
             if reader is not None:
-                return await _until_decided(exchange.body, reader, at_once=length is None or length > WHOLE_BELOW)
+                return await _until_decided(exchange.body, reader, at_once=length is not None and length > WHOLE_BELOW)
         return dialect.parse_request(await exchange.body.all(), head.headers)
 
 
@@ -67,7 +68,7 @@ class Onward:
         self._begun, self._reader, self._rest = list(begun), reader, exchange.body
         self._begins, self._ends = begins, ends
         declared = declared_length(exchange.head)
-        self.length = None if declared is None else declared + sum(map(len, begun)) - reader.size
+        self.length: int | None = None if declared is None else declared + sum(map(len, begun)) - reader.size
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._begins()

@@ -80,9 +80,9 @@ class Relay:
         time.sleep(AFTERWARDS)
         return json.loads(done.stdout), self.cpu() - before
 
-    def idle(self, count: int) -> float:
-        """Bytes of memory for each of `count` open, silent streams."""
-        command = [sys.executable, "-m", "tests.bench.load", "idle", str(self.port), self.key, str(count), str(count), "0"]
+    def idle(self, count: int, scenario: str = "idle") -> float:
+        """Bytes of memory for each of `count` open, silent streams, or of uploads that are nearly whole (`half`)."""
+        command = [sys.executable, "-m", "tests.bench.load", scenario, str(self.port), self.key, str(count), str(count), "0"]
         before = self.rss()
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -180,6 +180,15 @@ def measure(relays: list[Relay], rounds: int, scale: int) -> dict[str, Any]:
         return {"5 MB body, CPU ms": cpu / big * 1e3}
 
     figures |= compare(relays, rounds, big_run)
+    uploads = max(20 // scale, 4)
+
+    def upload_run(relay: Relay) -> dict[str, float]:
+        _, cpu = relay.load("upload", uploads, 2)
+        return {"25 MB upload, CPU ms": cpu / uploads * 1e3}
+
+    figures |= compare(relays, rounds, upload_run)
+    ours = next(relay for relay in relays if relay.name == "aurixel")
+    figures["50 uploads of 25 MB at once, MB each"] = {"aurixel": ours.idle(50, "half") / 1e6}
     half = figures["small request, requests a second"]["aurixel"] / 2
 
     def half_run(relay: Relay) -> dict[str, float]:

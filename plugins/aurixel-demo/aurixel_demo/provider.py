@@ -21,7 +21,7 @@ from aurixel.plugin import (
     classify_status,
     retry_after,
 )
-from aurixel_demo import media, script, shapes
+from aurixel_demo import forms, media, script, shapes
 
 SCHEME: Final = "demo:"
 
@@ -69,8 +69,9 @@ class Demo:
         "chat": ("openai_chat", "anthropic_messages", "openai_completions"),
         "embeddings": ("openai_embeddings",),
         "moderation": ("openai_moderations",),
-        "images": ("openai_images",),
+        "images": ("openai_images", "openai_image_edits", "openai_image_variations"),
         "speech": ("openai_speech",),
+        "transcription": ("openai_transcriptions", "openai_translations"),
     }
     Settings: ClassVar[type[BaseModel]] = DemoSettings
 
@@ -96,7 +97,8 @@ class Demo:
         """Answer the request in `outgoing.body`."""
         dialect = outgoing.url.removeprefix(SCHEME)
         body = outgoing.body
-        answer = script.write(b"".join(body if isinstance(body, Sequence) else [piece async for piece in body]))
+        asked = b"".join(body if isinstance(body, Sequence) else [piece async for piece in body])
+        answer = script.write(forms.as_json(asked) if asked.startswith(b"--") else asked)
         if answer.trouble == "hang":
             await asyncio.Event().wait()
         yield self._reply(dialect, answer)

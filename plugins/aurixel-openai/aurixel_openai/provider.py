@@ -62,6 +62,7 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     "transcriptions": "/audio/transcriptions",
     "translations": "/audio/translations",
 }
+UPLOAD: Final = "multipart/form-data"
 COUNTER: Final = "openai_input_tokens"
 MODELS: Final = "/models"
 UPLOAD: Final = "multipart/form-data"
@@ -128,8 +129,9 @@ class OpenAI:
         "count": ("openai_responses",),
         "embeddings": ("openai_embeddings",),
         "moderation": ("openai_moderations",),
-        "images": ("openai_images",),
+        "images": ("openai_images", "openai_image_edits", "openai_image_variations"),
         "speech": ("openai_speech",),
+        "transcription": ("openai_transcriptions", "openai_translations"),
     }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
