@@ -346,16 +346,6 @@ class CountsTokens(Protocol):
         """The reply."""
 
 
-@runtime_checkable
-class TakesUploads(Protocol):
-    """A dialect whose bodies may be uploads: read as they come, and passed on meanwhile. The name of the model is the one
-    thing in them that is changed."""
-
-    def upload_reader(self, headers: Mapping[str, str], length: int | None) -> UploadReader | None:
-        """For a body of `length` bytes (None: nobody knows yet); None: it is none, and goes to `parse_request`, whole.
-        `ClientError` where the headers alone show that it cannot be read."""
-
-
 # --- providers --------------------------------------------------------------------------------------------------------
 
 

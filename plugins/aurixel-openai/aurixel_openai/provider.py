@@ -65,7 +65,6 @@ PATHS: Final[Mapping[Endpoint, str]] = {
 UPLOAD: Final = "multipart/form-data"
 COUNTER: Final = "openai_input_tokens"
 MODELS: Final = "/models"
-UPLOAD: Final = "multipart/form-data"
 # Said with 429: waiting will not help, for it is our credit that is used up.
 OUT_OF_CREDIT: Final = frozenset(
     {
