@@ -50,6 +50,7 @@ format: install
 
 docs: install
 	$(PY) -m tests.docs.settlement_page
+	$(PY) -m tests.docs.compatibility_page
 
 # The lock is resolved on the oldest Python we support; its wheels' hashes cover the later ones too.
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile -q --generate-hashes --no-emit-options --allow-unsafe --strip-extras

@@ -103,8 +103,7 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
 
     def by_units(self, operation: str) -> bool:
         """Whether a model of this operation is priced by its units (images, characters, seconds) and not by tokens."""
-        unit = UNITS.get(operation)
-        return unit is not None and any(name.partition(".")[0] == unit for name in self.rates)
+        return priced_by_units(operation, self.rates)
 
     def charged(self, operation: str, usage: Counts) -> Counts:
         """Of what was used, the classes that this model is priced by."""
@@ -185,6 +184,12 @@ class Timeline(msgspec.Struct, frozen=True):
             return self.books[-1]
         index = bisect_right(self.starts, at_ms)
         return self.books[index - 1] if index else None
+
+
+def priced_by_units(operation: str, classes: Iterable[str]) -> bool:
+    """Whether a price that has these classes is one by the units of the operation."""
+    unit = UNITS.get(operation)
+    return unit is not None and any(name.partition(".")[0] == unit for name in classes)
 
 
 def known_class(name: str) -> bool:

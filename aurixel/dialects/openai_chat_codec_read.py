@@ -112,7 +112,6 @@ _ELSEWHERE: Final = frozenset(
         "max_completion_tokens",
         "max_tokens",
         "messages",
-        "metadata",
         "modalities",
         "model",
         "n",

@@ -32,8 +32,8 @@ class DemoSettings(PluginSettings):
     delay: float = Field(default=0.0, ge=0, le=60)
     slow_delay: float = Field(default=0.2, ge=0, le=60)
     # Which families' chat it speaks; a request of another one is translated.
-    speaks: tuple[Literal["openai_chat", "anthropic_messages"], ...] = Field(
-        default=("openai_chat", "anthropic_messages"), min_length=1
+    speaks: tuple[Literal["openai_chat", "anthropic_messages", "openai_completions"], ...] = Field(
+        default=("openai_chat", "anthropic_messages", "openai_completions"), min_length=1
     )
 
 
