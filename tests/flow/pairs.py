@@ -8,6 +8,7 @@ whole reply.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import zip_longest
@@ -127,7 +128,8 @@ def _chat(answer: Json) -> Json:
     calls = [part["call"] for part in answer["parts"] if "call" in part]
     if calls:
         message["tool_calls"] = [
-            {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}} for id, name, arguments in calls
+            {"id": call, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for call, name, arguments in calls
         ]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer["stop"]["chat"]}
     head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1_790_000_000, "model": "up-chat"}
@@ -147,9 +149,9 @@ def _chat_events(answer: Json) -> list[bytes]:
         for kind, field in (("thinking", "reasoning_content"), ("text", "content"), ("refusal", "refusal")):
             out += [delta(**{field: piece}) for piece in _pieces(part.get(kind, ""))]
         if "call" in part:
-            index, (id, name, arguments) = len(calls), part["call"]
+            index, (call, name, arguments) = len(calls), part["call"]
             function = {"name": name, "arguments": ""}
-            begun = delta(tool_calls=[{"index": index, "id": id, "type": "function", "function": function}])
+            begun = delta(tool_calls=[{"index": index, "id": call, "type": "function", "function": function}])
             pieces = _pieces(arguments)
             more = [delta(tool_calls=[{"index": index, "function": {"arguments": piece}}]) for piece in pieces]
             calls.append([begun, *more])
@@ -160,8 +162,8 @@ def _chat_events(answer: Json) -> list[bytes]:
 
 def _item(number: int, part: Json) -> Json:
     if "call" in part:
-        id, name, arguments = part["call"]
-        ids = {"id": f"fc_{number}", "call_id": id}
+        call, name, arguments = part["call"]
+        ids = {"id": f"fc_{number}", "call_id": call}
         return {"type": "function_call", **ids, "name": name, "arguments": arguments, "status": "completed"}
     if "text" in part or "refusal" in part:
         content = {"type": "output_text", "text": part.get("text"), "annotations": [], "logprobs": []}
@@ -175,6 +177,9 @@ def _item(number: int, part: Json) -> Json:
 
 def _response(answer: Json, status: str | None = None) -> Json:
     stop = answer["stop"]["responses"]
+    items = [_item(*pair) for pair in enumerate(answer["parts"])]
+    if stop != "completed":
+        items[-1]["status"] = "incomplete"
     begun = status is not None
     status = status or ("completed" if stop == "completed" else "incomplete")
     return {
@@ -185,7 +190,7 @@ def _response(answer: Json, status: str | None = None) -> Json:
         "error": None,
         "incomplete_details": {"reason": stop} if status == "incomplete" else None,
         "model": "up-responses",
-        "output": [] if begun else [_item(*pair) for pair in enumerate(answer["parts"])],
+        "output": [] if begun else items,
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
@@ -197,8 +202,8 @@ def _response_events(answer: Json) -> list[bytes]:
     begun = _response(answer, "in_progress")
     out: list[Json] = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun}]
     calls = []
-    for number, part in enumerate(answer["parts"]):
-        item = _item(number, part)
+    end = _response(answer)
+    for number, (part, item) in enumerate(zip(answer["parts"], end["output"], strict=True)):
         place: Json = {"item_id": item["id"], "output_index": number}
         done = {"type": "response.output_item.done", "output_index": number, "item": item}
 
@@ -208,8 +213,8 @@ def _response_events(answer: Json) -> list[bytes]:
         if "call" in part:
             kind = "response.function_call_arguments"
             deltas = [{"type": f"{kind}.delta", **place, "delta": piece} for piece in _pieces(item["arguments"])]
-            end = {"type": f"{kind}.done", **place, "name": item["name"], "arguments": item["arguments"]}
-            calls.append([opened(arguments="", status="in_progress"), *deltas, end, done])
+            said = {"type": f"{kind}.done", **place, "name": item["name"], "arguments": item["arguments"]}
+            calls.append([opened(arguments="", status="in_progress"), *deltas, said, done])
         elif item["type"] == "message":
             place["content_index"] = 0
             (content,) = item["content"]
@@ -232,15 +237,14 @@ def _response_events(answer: Json) -> list[bytes]:
                 out += [{"type": f"{kind}_part.done", **place, "part": summary}]
             out.append(done)
     out += _interleaved(calls)
-    end = _response(answer)
     out.append({"type": f"response.{end['status']}", "response": end})
     return [_sse(event | {"sequence_number": number}, event["type"]) for number, event in enumerate(out)]
 
 
 def _block(part: Json) -> Json:
     if "call" in part:
-        id, name, arguments = part["call"]
-        return {"type": "tool_use", "id": id, "name": name, "input": json.loads(arguments)}
+        call, name, arguments = part["call"]
+        return {"type": "tool_use", "id": call, "name": name, "input": json.loads(arguments)}
     if "redacted" in part:
         return {"type": "redacted_thinking", "data": part["redacted"]}
     if "thinking" in part:
@@ -259,7 +263,8 @@ def _message(answer: Json) -> Json:
 def _message_events(answer: Json) -> list[bytes]:
     message = _message(answer)
     usage = message["usage"]
-    start = message | {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage | {"output_tokens": 1}}
+    start = message | {"content": [], "stop_reason": None, "stop_sequence": None, "usage": {**usage, "output_tokens": 1}}
+    start["usage"].pop("output_tokens_details", None)
     stop = {name: value for name, value in message.items() if name.startswith("stop_")}
     start.pop("stop_details", None)
     out: list[Json] = [{"type": "message_start", "message": start}, {"type": "ping"}]
@@ -329,7 +334,7 @@ class ChatClient:
         state: Any = ChatCompletionStreamState()
         async for chunk in raw.parse():
             state.handle_chunk(chunk)
-        reply = state.get_final_completion()
+        reply = state.current_completion_snapshot
         return Heard(self._fields(reply), reply, raw.headers)
 
     def again(self, reply: Any) -> list[Json]:
@@ -344,7 +349,7 @@ class ChatClient:
     def _fields(reply: Any) -> Json:
         (choice,) = reply.choices
         message = choice.message
-        told: Json = {"content": message.content, "finish_reason": choice.finish_reason, "usage": _numbers(reply.usage)}
+        told: Json = {"content": message.content or None, "finish_reason": choice.finish_reason, "usage": _numbers(reply.usage)}
         if message.refusal:
             told["refusal"] = message.refusal
         if message.tool_calls:
@@ -369,11 +374,18 @@ class ResponsesClient:
         return Heard(self._fields(reply), reply, raw.headers)
 
     async def stream(self, request: Json) -> Heard:
+        pieces: defaultdict[int, str] = defaultdict(str)
+        reply = None
         async with self.sdk.responses.stream(**request) as stream:
-            async for _ in stream:
-                pass
-            reply = await stream.get_final_response()
-            return Heard(self._fields(reply), reply, stream._response.headers)
+            async for event in stream:
+                if event.type in ("response.completed", "response.incomplete"):
+                    reply = event.response
+                elif event.type.endswith(".delta"):
+                    pieces[event.output_index] += event.delta
+            told = self._fields(reply)
+            # What the last event tells as a whole is what the deltas told.
+            assert [pieces[at] for at in range(len(reply.output))] == [_strings(item) for item in told["output"]]
+            return Heard(told, reply, stream._response.headers)
 
     def again(self, reply: Any) -> list[Json]:
         items = [item.to_dict(mode="json") for item in reply.output]
@@ -441,6 +453,12 @@ class MessagesClient:
         if (details := reply.to_dict().get("stop_details")) is not None:
             told["explanation"] = details["explanation"]
         return told
+
+
+def _strings(item: Json) -> str:
+    """What of an item is told in deltas."""
+    (said, *_) = item.values()
+    return said[-1] if isinstance(said, list) else said
 
 
 def _numbers(usage: Any) -> Json:
