@@ -43,6 +43,15 @@ routes = [{{ upstream = "{0}", model = "up-{0}" }}]
 # Of each upstream dialect a model that can do much, and a plain one.
 _ABLE = '["adaptive_thinking", "cache_breakpoints", "custom_tools", "reasoning", "structured_outputs", "system_turns"]'
 MODELS = "".join(_MODEL.format(up, *more) for up in DIALECTS for more in (("", _ABLE), ("-plain", "[]")))
+# Of each two upstream dialects a model that the second answers for where the first cannot.
+_TWO = """
+[models."on-{0}-{1}"]
+operations = ["chat"]
+context = 128000
+max_output = 4096
+routes = [{{ upstream = "{0}", model = "up-{0}" }}, {{ upstream = "{1}", model = "up-{1}" }}]
+"""
+MODELS += "".join(_TWO.format(*pair) for pair in CROSSED)
 # US dollars for a million tokens, of which one is that many thousand nano-dollars.
 _PRICE = """
 [[price]]
@@ -61,7 +70,7 @@ PRICES = "".join(
         ("responses", "2.00", "0.20", "2.50", "2.90", "11.00"),
         ("messages", "3.00", "0.30", "3.75", "6.00", "15.00"),
     )
-    for kind in ("", "-plain")
+    for kind in ("", "-plain", *(f"-{other}" for other in DIALECTS if other != up))
 )
 
 
