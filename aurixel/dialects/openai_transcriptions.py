@@ -114,7 +114,7 @@ class SoundReader(FormReader):
             stream=stream,
             fields={},
             bound=InputBound(text_bytes=self.text_bytes(), audio_bytes=self._most_bytes()),
-            needs=frozenset({"input_audio"}),
+            needs=frozenset({"input", "input_audio", "output"}),  # where it is priced by tokens
             most={"audio_seconds": self._most_seconds()},
             replies=STREAMED if stream else REPLIES,
             limitable=False,

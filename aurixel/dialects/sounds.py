@@ -111,7 +111,7 @@ class Sound(File):
         missed = isinstance(ends, _Ends) and ends.missed
         if kind == "mp3" and missed:  # it looked for more frames than were kept: their mean rate is known
             return (self.size - skipped) / (tag.bitrate * 125) if tag.bitrate else 0.0
-        return 0.0 if missed and kind == "wav" else tag.duration or 0.0
+        return tag.duration or 0.0
 
 
 def longest(head: bytes, size: int) -> int:

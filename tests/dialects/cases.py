@@ -39,7 +39,7 @@ FORMS: dict[str, Dialect] = {
 }
 FIELDS: dict[str, dict[str, str]] = {"openai_image_edits": {"prompt": "x"}}
 OTHERS: dict[str, Dialect] = {each.name: each() for each in register_dialects() if each.name in SMALLEST}
-ALL = DIALECTS | OTHERS | FORMS
+ALL = DIALECTS | OTHERS
 INPUT_TOKENS = 50
 
 
@@ -95,10 +95,11 @@ class Case:
 
 def cases(kind: str, dialect: str = "*") -> list[Case]:
     """The cases that have a file of this name."""
+    known = ALL | FORMS
     found = [
-        Case(ALL[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
+        Case(known[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
         for path in sorted(GOLDEN.glob(f"{dialect}/*/{kind}"))
-        if path.parent.parent.name in ALL
+        if path.parent.parent.name in known
     ]
     assert found
     return found

@@ -7,6 +7,7 @@ Each marker goes in by one door only, so that a leak names its door. What a door
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -20,8 +21,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from aurixel.logs import Formatter
 from aurixel.testing import answers, scripted
+from aurixel.testing.samples import sample_files
 from aurixel.testing.scripted import ScriptedUpstream
-from tests.flow import media
+from tests.flow import media, uploads
 from tests.flow.gateway import Running, configure, running, upstream
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -293,6 +295,80 @@ async def test_nothing_of_the_other_endpoints_stays(
     for name, text in sinks.items():
         for marker in (*MARKERS, key.rpartition("-")[2]):
             assert marker not in text, f"{marker} is in {name}"
+
+
+async def test_nothing_of_an_upload_stays(
+    up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path, store_url: str
+) -> None:
+    blocks = upstream("up", "openai", f"{up.url}/v1")
+    configured = configure(tmp_path, store=store_url, upstreams=blocks, models=uploads.MODELS, prices=uploads.PRICES)
+    small, large = (uploads.sound(seconds) + OUTPUT.encode() for seconds in (1, 60))
+    ((_, _, picture),) = sample_files("openai_image_edits")
+    said = {"prompt": PROMPT, "language": FIELD, FIELD: SYSTEM}
+    told = {"type": "transcript.text.done", "text": OUTPUT, "usage": uploads.tokens(30, 4, 5)}
+    ear, painter = {"model": "ear-tokens", **said}, {"model": "painter-tokens", "size": "1024x1024", **said}
+    doors: list[tuple[str, dict[str, str], tuple[str, bytes], dict[str, Any]]] = [
+        ("/v1/audio/transcriptions", ear, ("file", small), {"json": {"text": OUTPUT}}),
+        ("/v1/audio/transcriptions", ear, ("file", large), {"json": {"text": OUTPUT}}),
+        ("/v1/audio/transcriptions", {**ear, "stream": "true"}, ("file", large), {"events": [told]}),
+        ("/v1/audio/translations", {**ear, "response_format": "text"}, ("file", small), {"text": OUTPUT}),
+        ("/v1/images/edits", painter, ("image", picture), {"json": {"data": [{"b64_json": OUTPUT}]}}),
+        ("/v1/images/variations", painter, ("image", picture), {"json": {"data": [{"url": OUTPUT}]}}),
+    ]
+    replies: list[str] = []
+    async with running(configured) as gw:
+        key = await gw.key()
+        headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER}
+
+        async def ask(path: str, body: bytes) -> int:
+            kind = {"content-type": uploads.KIND}
+            try:
+                async with http.post(f"{gw.url}{path}?canary={QUERY}", data=io.BytesIO(body), headers=headers | kind) as reply:
+                    await reply.read()
+                    replies.append(str(reply.headers))
+                    return reply.status
+            except aiohttp.ClientError:
+                return 0
+
+        for path, fields, (name, data), answer in doors:
+            body = uploads.form(fields, (name, f"{PROMPT}.bin", data))
+            if "events" in answer:
+                up.stream([f"data: {json.dumps(each)}\n\n".encode() for each in answer["events"]])
+            elif "text" in answer:
+                up.reply(body=OUTPUT.encode(), headers=[("content-type", "text/plain")])
+            else:
+                up.reply(**answer)
+            assert await ask(path, body) == 200, path
+            for status in (400, 500):
+                up.reply(json=answers.openai_error(ERROR, code=ERROR), status=status)
+                assert await ask(path, body) == (400 if status == 400 else 502)
+            up.reply(body=f"{{{ERROR}".encode())
+            assert await ask(path, body) == (200 if "response_format" in fields else 502)  # a text may be anything
+            broken = BROKEN.encode()
+            for bad in (
+                body[:-9] + broken,
+                body + broken,
+                body.replace(b"--" + uploads.BOUNDARY.encode(), broken),
+                body.replace(b'name="prompt"', b'name="' + broken + b' "'),
+                body.replace(b"form-data", broken),
+                uploads.form({**fields, "stream": BROKEN, "n": BROKEN}, (name, BROKEN, data)),
+                uploads.form({**fields, "model": BROKEN}, (name, BROKEN, data)),
+                uploads.form(fields, (name, BROKEN, broken * 20)),
+            ):
+                assert await ask(path, bad) >= 400
+        async with http.get(f"{gw.ops_url}/metrics") as metrics:
+            scraped = await metrics.text()
+        await gw.settled(count=4 * len(doors))
+        journal = files(tmp_path / "journal")
+    for request in up.requests:
+        sent = str(request.pairs) + request.target
+        for marker in (HEADER, QUERY, key):
+            assert marker not in sent
+    sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
+    sinks |= journal | files(tmp_path) | await documents(store_url)
+    for where, text in sinks.items():
+        for marker in (*MARKERS, key.rpartition("-")[2]):
+            assert marker not in text, f"{marker} is in {where}"
 
 
 async def test_a_bug_shows_a_request_id_and_nothing_else(

@@ -143,13 +143,17 @@ async def test_trouble_on_demand(gw: Running, client: openai.AsyncOpenAI, word: 
 
 async def test_the_javascript_sdk(gw: Running, node_env: NodeEnv) -> None:
     seen = json.loads(await node_env.run("media.mjs", gw.url, await gw.key()))
+    text = "This is the demo. It heard 0.5 seconds of sound."
     assert seen == {
         "vectors": [[64, 64], 5],
         "flagged": True,
         "picture": "PNG",
         "events": ["image_generation.partial_image", "image_generation.completed"],
         "sound": ["RIFF", "audio/wav"],
+        "heard": [text, f"{text}\n", text] * 2,
+        "edited": "PNG",
         "text": "This is the demo. You wrote: two words",
         "refused": ["BadRequestError", "unsupported_parameter"],
     }
-    await charged(gw, 5 * 100, 100_000, 10_000_000, 10_000_000, 7 * 15_000, 2 * 1000 + 8 * 4000)
+    heard = [5 * 15_000, *[100_000] * 6, 10_000_000]
+    await charged(gw, 5 * 100, 100_000, 10_000_000, 10_000_000, 7 * 15_000, *heard, 2 * 1000 + 8 * 4000)

@@ -1,5 +1,5 @@
 // The endpoints beside chat by the official JavaScript SDK, at the gateway at argv[2] with the key at argv[3]; prints what it saw.
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const [url, key] = process.argv.slice(2);
 const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 });
@@ -19,6 +19,25 @@ for await (const event of drawing) seen.events.push(event.type);
 
 const speech = await openai.audio.speech.create({ model: "demo-voice", voice: "alloy", input: "Grüße 👋" });
 seen.sound = [Buffer.from(await speech.arrayBuffer()).subarray(0, 4).toString(), speech.headers.get("content-type")];
+
+// A form here has its fields in the order they are written in: the file first, and the model after it.
+const spoken = await openai.audio.speech.create({ model: "demo-voice", voice: "alloy", input: "Hello", response_format: "wav" });
+const words = Buffer.from(await spoken.arrayBuffer());
+const long = Buffer.concat([words, Buffer.alloc(600_000)]);
+seen.heard = [];
+for (const sound of [words, long]) {
+  const file = await toFile(sound, "hello.wav");
+  seen.heard.push((await openai.audio.transcriptions.create({ file, model: "demo-ear" })).text);
+  seen.heard.push(await openai.audio.transcriptions.create({ model: "demo-ear", file, response_format: "text" }));
+  let text = "";
+  for await (const event of await openai.audio.transcriptions.create({ model: "demo-ear", file, stream: true })) {
+    text += event.delta ?? "";
+  }
+  seen.heard.push(text);
+}
+const fox = await toFile(Buffer.from(picture.data[0].b64_json, "base64"), "fox.png", { type: "image/png" });
+const edited = await openai.images.edit({ image: [fox, fox], model: "demo-image", prompt: "with a hat" });
+seen.edited = Buffer.from(edited.data[0].b64_json, "base64").subarray(1, 4).toString();
 
 seen.text = "";
 for await (const chunk of await openai.completions.create({ model: "demo", prompt: "two words", stream: true })) {
