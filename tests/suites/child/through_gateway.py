@@ -1,7 +1,8 @@
 """Loaded by `-p` into the pytest that runs an SDK's own tests: gives their clients a key, one try, and writes what came out.
 
-Nothing else about the suite is changed. Left out are tests that send nothing: they mock the transport, or expect the
-SDK to refuse by itself. Asked by SUITE_KEY, SUITE_MODULE (`openai` or `anthropic`) and SUITE_RESULTS (a file to write).
+Nothing else about the suite is changed. Left out are tests that send nothing (they mock the transport, or expect the SDK to
+refuse by itself), and those that SUITE_LEFT_OUT fits. Further asked by SUITE_KEY, SUITE_MODULE (`openai` or `anthropic`)
+and SUITE_RESULTS (a file to write).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ _results: dict[str, str] = {}
 
 def _sends(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
-    return not fixtures & {"respx_mock", "respx2_mock"} and "_path_params_" not in item.name
+    sends = not fixtures & {"respx_mock", "respx2_mock"} and "_path_params_" not in item.name
+    return sends and not re.search(os.environ["SUITE_LEFT_OUT"], item.nodeid)
 
 
 @pytest.hookimpl(trylast=True)
