@@ -485,8 +485,10 @@ def _numbers(usage: Any) -> Json:
 async def speaking(dialect: str, url: str, key: str, *, retries: int = 0) -> AsyncIterator[Client]:
     """The SDK of the dialect."""
     if dialect == "messages":
-        async with anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=retries) as claude:
+        plain = anthropic.DefaultAsyncHttpxClient(verify=False)  # as the SDK makes it, without reading certificates
+        async with anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=retries, http_client=plain) as claude:
             yield MessagesClient(claude)
         return
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries) as sdk:
+    bare = openai.DefaultAsyncHttpxClient(verify=False)
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries, http_client=bare) as sdk:
         yield ChatClient(sdk) if dialect == "chat" else ResponsesClient(sdk)
