@@ -17,6 +17,8 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -q
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 PORT ?= 8700
+# How many processes run the tests: one a core; JOBS=0 for none beside pytest's own, to debug in.
+JOBS ?= auto
 ARGS ?=
 
 install: $(VENV)/.dev $(VENV)/.own  ## everything: to run, to test, to lint
@@ -26,7 +28,7 @@ run: install-run
 	$(VENV)/bin/aurixel dev --port $(PORT) $(ARGS)
 
 test: install
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # Half of the kills on each store. It may take longer than a test may hang; what is missing fails here as it does in CI.
 KILLS ?= 1000

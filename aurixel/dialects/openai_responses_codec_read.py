@@ -63,6 +63,7 @@ _ELSEWHERE: Final = frozenset(
         "include",
         "input",
         "instructions",
+        "modalities",
         "model",
         "prompt_cache_options",
         "prompt_cache_retention",

@@ -22,15 +22,22 @@ STRICT_LIMIT: Final = "strict"
 KINDS: Final = ("dropped", "emulated", "changed")
 
 
-def cross(offer: Offer, upstream: Dialect) -> Crossing:
-    """The way to an upstream of that dialect.
+def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing:
+    """The way to an upstream of that dialect. `output_limit`: in tokens, where credit demands one.
 
     Raises `ClientError`: "unsupported_parameter" for what must not be lost and cannot be carried, "translation_lossy" for
     any loss where the caller is strict, "unpriced_feature" where the translation would use what has no price.
     """
     if upstream is offer.dialect:
         return Straight(upstream, offer.request)
-    translation = Translation(offer.dialect, upstream, offer.request, offer.model.rules, offer.head.at_ms // 1000)
+    translation = Translation(
+        offer.dialect,
+        upstream,
+        offer.request,
+        offer.model.rules,
+        asked_at=offer.head.at_ms // 1000,
+        output_limit=output_limit,
+    )
     if missing := offer.price.missing(translation.request.needs - offer.request.needs):
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")

@@ -114,7 +114,7 @@ class Legs:
         failure: RequestError | None = None
         for leg in legs:
             try:
-                crossing = cross(books.offer, leg.dialect)
+                crossing = cross(books.offer, leg.dialect, output_limit)
             except ClientError as error:
                 failure = failure or error
                 continue

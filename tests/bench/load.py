@@ -1,8 +1,8 @@
 """The load generator: keep-alive connections, one request after another on each; prints what it saw as JSON.
 
 Run as `python -m tests.bench.load SCENARIO PORT KEY COUNT CONNECTIONS [RATE]`. Scenarios: small, big, stream, idle, upload,
-half (uploads that stop before their end). With RATE (requests a second) small requests start at fixed instants, so that a slow
-answer does not slow the asking.
+half (uploads that stop before their end), speech, and cross and cross-stream: small and stream by a client of the other
+family. With RATE (requests a second) small requests start at fixed instants, so that a slow answer does not slow the asking.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ def request(scenario: str, key: str) -> bytes:
     """The bytes of one request."""
     if scenario in ("upload", "half"):
         return upload(key)
+    if scenario in ("cross", "cross-stream"):
+        return messages(key, stream=scenario == "cross-stream")
+    if scenario == "speech":
+        return speech(key)
     model = {"small": "small", "big": "small", "stream": "stream", "idle": "idle"}[scenario]
     content: object = "Say something short, please."
     if scenario == "big":
@@ -42,6 +46,33 @@ def request(scenario: str, key: str) -> bytes:
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\naccept: application/json\r\nuser-agent: OpenAI/Python 3.54.0\r\n"
         f"x-stainless-lang: python\r\nx-stainless-retry-count: 0\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def messages(key: str, *, stream: bool) -> bytes:
+    """The small request, or the stream, as a client of the other family asks: it is translated."""
+    body = {
+        "model": f"bench-{'stream' if stream else 'small'}",
+        "system": "You are brief.",
+        "messages": [{"role": "user", "content": "Say something short, please."}],
+        "max_tokens": 100,
+    }
+    data = json.dumps(body | {"stream": True} if stream else body, separators=(",", ":")).encode()
+    head = (
+        f"POST /v1/messages HTTP/1.1\r\nhost: bench\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n"
+        f"accept: application/json\r\nanthropic-version: 2023-06-01\r\nuser-agent: Anthropic/Python 1.17.0\r\n"
+        f"x-stainless-lang: python\r\nx-stainless-retry-count: 0\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def speech(key: str) -> bytes:
+    """A sentence to speak."""
+    data = b'{"model":"bench-voice","voice":"one","input":"All work and no play makes a dull voice."}'
+    head = (
+        f"POST /v1/audio/speech HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\naccept: application/octet-stream\r\ncontent-length: {len(data)}\r\n\r\n"
     )
     return head.encode() + data
 

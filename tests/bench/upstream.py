@@ -1,7 +1,7 @@
 """The bench's upstream: as cheap as Python allows, answering by the model's name; it checks nothing.
 
-bench-small: a small JSON reply · an upload: a short transcript · bench-stream: events, one each tick · bench-idle: one event,
-then silence until the client leaves. Run as `python -m tests.bench.upstream`: prints its port.
+bench-small: a small JSON reply · bench-voice: 64 KB of sound · an upload: a short transcript · bench-stream: events, one
+each tick · bench-idle: one event, then silence until the client leaves. `python -m tests.bench.upstream` prints its port.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def _heard() -> bytes:
 SMALL = _small()
 HEARD = _heard()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SPOKEN = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n"
+    + _chunk(b"\xff\xfb\x90\x00" * 4096) * 4
+    + b"0\r\n\r\n"
+)
 FIRST = _chunk(_event({"role": "assistant", "content": ""}))
 DELTA = _chunk(_event({"content": " token"}))
 LAST = (
@@ -102,7 +107,7 @@ class Upstream(asyncio.Protocol):
             if end < 0:
                 return
             length = _LENGTH.search(whole, 0, end)
-            self._upload = whole.startswith(b"POST /v1/audio/")
+            self._upload = whole.startswith(b"POST /v1/audio/transcriptions")
             self._parts, self._need = [whole], end + 4 + (int(length[1]) if length else 0)
         if self._have < self._need:
             return
@@ -122,6 +127,8 @@ class Upstream(asyncio.Protocol):
             self._tick(self._deltas)
         elif model == b"idle":
             self._transport.write(HEAD + FIRST)
+        elif model == b"voice":
+            self._transport.write(SPOKEN)
         else:
             self._transport.write(SMALL)
 

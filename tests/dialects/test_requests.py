@@ -207,6 +207,7 @@ def test_what_chat_refuses(fields: dict[str, Any], code: str, param: str) -> Non
     [
         ({"service_tier": "flex"}, "unpriced_feature", "service_tier"),
         ({"reasoning": {"mode": "pro"}}, "unpriced_feature", "reasoning"),
+        ({"modalities": ["text", "audio"]}, "unpriced_feature", "modalities"),
         ({"prompt_cache_options": {"ttl": "12h"}}, "unpriced_feature", "prompt_cache_options"),
         ({"prompt_cache_options": {"comparison_response_id": "resp_1"}}, "unsupported_parameter", "prompt_cache_options"),
         ({"input": turn({"type": "input_text", "prompt_cache_breakpoint": {"ttl": "12h"}})}, "unpriced_feature", "input"),

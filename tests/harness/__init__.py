@@ -13,6 +13,7 @@ PARTS = (
     "tests.mongodb.fixture",
     "tests.node.fixture",
     "tests.stripe.fixture",
+    "tests.suites.fixture",
 )
 
 
