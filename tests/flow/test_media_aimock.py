@@ -9,6 +9,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.flow import uploads
 from tests.flow.gateway import Running, configure, running, upstream
 from tests.flow.media import MODELS, PRICES
 from tests.node.fixture import Aimock
@@ -85,3 +86,19 @@ async def test_another_formats_upstream_is_not_asked(gw: Running, aimock: Aimock
         await client.completions.create(model="text-test", prompt="Once")
     assert refused.value.code == "unsupported_dialect"
     assert aimock.requests() == []
+
+
+@pytest.mark.parametrize("seconds", [3.0, 60.0], ids=["small", "streamed"])
+async def test_transcriptions(tmp_path: Path, aimock: Aimock, seconds: float) -> None:
+    """It reports nothing, so that the sound itself is what is charged."""
+    aimock.answer({"endpoint": "transcription"}, {"transcription": {"text": "Hello from afar."}})
+    blocks = upstream("up", "openai", f"{aimock.url}/v1")
+    async with (
+        running(configure(tmp_path, upstreams=blocks, models=uploads.MODELS, prices=uploads.PRICES)) as gw,
+        openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key=await gw.key(), max_retries=0) as client,
+    ):
+        file = ("hello.wav", uploads.sound(seconds))
+        reply = await client.audio.transcriptions.create(model="ear-seconds", file=file)
+        assert reply.text == "Hello from afar."
+        (record,) = await gw.settled()
+        assert (record.counts, record.cost) == ({"audio_seconds": seconds}, round(seconds) * 100_000)

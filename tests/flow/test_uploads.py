@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -366,6 +367,47 @@ async def test_an_upload_does_not_hold_up_others(visit: Visit, caller: Caller) -
         assert (await visit.ask(post(caller, upload(LARGE)))).status == 200
     wire.writer.transport.abort()
     await caller.records(4)
+
+
+async def test_a_gateway_that_stops_meanwhile(tmp_path: Path) -> None:
+    """The client is told so in its family, nothing is charged, and nothing of it arrives whole."""
+    async with sharing(tmp_path, second=True, models=MODELS, prices=PRICES) as house:
+        caller = await Visit(house).caller()
+        house.up.once(scripted.unread, scripted.stall)
+        wire = await caller.visit.connect()
+        wire.send(post(caller, upload(LARGE))[:500_000])
+        await house.up.received()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(house.gw.app.stop())
+            told(await wire.reply(), 503, "shutting_down")
+        await house.up.closed()
+        wire.writer.close()
+
+
+async def test_a_client_that_leaves_an_upstream_that_is_read_to_its_end(tmp_path: Path) -> None:
+    """With `client_gone = "drain"`: an upload that is not whole is not waited for."""
+    drain = 'client_gone = "drain"'
+    async with sharing(tmp_path, ledger=drain, second=True, models=MODELS, prices=PRICES) as house, visiting(house) as visit:
+        caller = await visit.caller()
+        visit.up.once(scripted.unread, scripted.stall)
+        wire = await visit.connect()
+        wire.send(post(caller, upload(LARGE))[:500_000])
+        await visit.up.received()
+        wire.writer.transport.abort()
+        await visit.up.closed()
+        (record,) = await caller.records()
+        assert (record.cell, record.cost) == ("refused", 0)
+
+        async def leave(call: scripted.Call) -> None:
+            wire.writer.transport.abort()
+            await visit.until(lambda: not visit.gw.app._edge.connections)
+            await scripted.answer(json=heard())(call)
+
+        visit.up.once(leave)
+        wire = await visit.connect()
+        wire.send(post(caller, upload(LARGE)))
+        _, record = await caller.records(2)
+        assert (record.cell, record.cost) == ("client_gone", 60 * 100_000)
 
 
 # --- replies ------------------------------------------------------------------------------------------------------------
