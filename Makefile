@@ -28,7 +28,7 @@ run: install-run
 	$(VENV)/bin/aurixel dev --port $(PORT) $(ARGS)
 
 test: install
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Half of the kills on each store. It may take longer than a test may hang; what is missing fails here as it does in CI.
 KILLS ?= 1000
