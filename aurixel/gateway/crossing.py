@@ -6,6 +6,7 @@ It reports losses by the names of fields, never by their values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -42,7 +43,7 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")
     if translation.losses and _strict(offer):
-        fields = ", ".join(name for _, names in _kinds(translation.losses) for name in names)
+        fields = ", ".join(name for _, names in _kinds(translation.losses) for name in _shown(names))
         raise ClientError(
             "translation_lossy", f"The model '{offer.model.id}' is of another API family, which has no equal of: {fields}."
         )
@@ -55,9 +56,7 @@ def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:
         return ()
     told = [f"{client.name} to {crossing.dialect.name}"]
     for kind, names in _kinds(crossing.losses):
-        more = len(names) - Losses.MOST
-        shown = ",".join(list(names)[: Losses.MOST])
-        told.append(f"{kind}={shown}" + (f",+{more}" if more > 0 else ""))
+        told.append(f"{kind}={','.join(_shown(names))}")
     return ((REPORT_HEADER, "; ".join(told)),)
 
 
@@ -73,6 +72,12 @@ def _kinds(losses: Losses) -> Iterable[tuple[str, Mapping[str, None]]]:
     for kind in KINDS:
         if names := getattr(losses, kind):
             yield kind, names
+
+
+def _shown(names: Mapping[str, None]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = len(names) - Losses.MOST
+    return [*islice(names, Losses.MOST), *((f"+{more}",) if more > 0 else ())]
 
 
 def _strict(offer: Offer) -> bool:
