@@ -390,6 +390,10 @@ class ChatCodec(Protocol):
         """The request for an upstream of this dialect; what it has no word for goes to `losses`. `ClientError` as in
         `read`, for what this dialect cannot carry and must not drop."""
 
+    def own(self, request: ParsedRequest, losses: Losses) -> ParsedRequest:
+        """A request that goes to an upstream of this dialect as it is, without what other dialects' upstreams left in its
+        conversation; the same object where there is nothing of it."""
+
     def read_reply(self, body: bytes) -> Reply:
         """An upstream's whole reply, which the dialect's `ReplyReader` has let pass. `ProviderError("upstream_invalid")`."""
 
