@@ -14,11 +14,10 @@ from aurixel.errors import ClientError
 from aurixel.gateway.offers import Offer
 from aurixel.plugin.canonical import Losses
 from aurixel.plugin.contracts import Dialect
+from aurixel.values import STRICT_LIMIT
 
 STRICT_HEADER: Final = "x-aurixel-strict"
 REPORT_HEADER: Final = "x-aurixel-translation"
-# The setting of a key that does the same as the header.
-STRICT_LIMIT: Final = "strict"
 KINDS: Final = ("dropped", "emulated", "changed")
 
 
@@ -49,10 +48,7 @@ def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:
     if not crossing.translated and not crossing.losses:
         return ()
     told = [f"{client.name} to {crossing.dialect.name}"]
-    for kind, names in _kinds(crossing.losses):
-        more = len(names) - Losses.MOST
-        shown = ",".join(list(names)[: Losses.MOST])
-        told.append(f"{kind}={shown}" + (f",+{more}" if more > 0 else ""))
+    told += [f"{kind}={','.join(_shown(names))}" for kind, names in _kinds(crossing.losses)]
     return ((REPORT_HEADER, "; ".join(told)),)
 
 
@@ -66,7 +62,7 @@ def loss_counts(crossing: Crossing) -> Mapping[str, int]:
 def _without_losses(offer: Offer, crossing: Crossing) -> Crossing:
     """The crossing, where it loses nothing or its caller does not mind."""
     if crossing.losses and _strict(offer):
-        fields = ", ".join(name for _, names in _kinds(crossing.losses) for name in names)
+        fields = ", ".join(name for _, names in _kinds(crossing.losses) for name in _shown(names))
         raise ClientError(
             "translation_lossy", f"The upstream of the model '{offer.model.id}' cannot be told of this as it is: {fields}."
         )
@@ -78,6 +74,12 @@ def _kinds(losses: Losses | None) -> Iterable[tuple[str, Mapping[str, None]]]:
     for kind in KINDS if losses else ():
         if names := getattr(losses, kind):
             yield kind, names
+
+
+def _shown(names: Mapping[str, None]) -> list[str]:
+    """The first of the names, and how many more there are."""
+    more = len(names) - Losses.MOST
+    return [*list(names)[: Losses.MOST], *([f"+{more}"] if more > 0 else ())]
 
 
 def _strict(offer: Offer) -> bool:
