@@ -110,6 +110,10 @@ class Secret:
         raise TypeError("a secret is not pickled")
 
 
+# The limit of a key that the gateway itself keeps: nothing of a request may be lost in a translation.
+STRICT_LIMIT: Final = "strict"
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Who calls: the account, the key, and the limits the key carries (name -> value, as the enforcing check parsed them)."""
 

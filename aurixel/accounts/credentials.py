@@ -13,7 +13,7 @@ from aurixel.errors import ConfigError
 from aurixel.keys import hash_secret, new_key
 from aurixel.plugin import PolicyCheck
 from aurixel.storage import KeyDoc, Store
-from aurixel.values import Secret
+from aurixel.values import STRICT_LIMIT, Secret
 
 NAME_LENGTH: Final = 100
 KeyStatus = Literal["active", "expired", "revoked"]
@@ -55,18 +55,24 @@ class LimitRefused(LookupError, AccountRefused):
 
 
 def limits_parser(checks: Iterable[PolicyCheck]) -> LimitsParser:
-    """Parses limits through whichever of the checks enforces each: for `create_key`, and for `KeyCache`.
+    """Parses limits through whichever of the checks enforces each, and the gateway's own: for `create_key`, and for
+    `KeyCache`.
 
     The parser raises `LimitRefused` (a `LookupError`) for a limit nobody enforces, `ValueError` for a wrong value.
     """
     enforcers = {name: check for check in checks for name in check.enforces}
 
     def parse(limits: Mapping[str, Any]) -> Mapping[str, Any]:
-        parsed = {}
+        parsed: dict[str, Any] = {}
         for name, value in limits.items():
+            if name == STRICT_LIMIT:
+                if not isinstance(value, bool):
+                    raise ValueError(f"the limit {name!r} is true or false")
+                parsed[name] = value
+                continue
             check = enforcers.get(name)
             if check is None:
-                raise LimitRefused(name, enforcers)
+                raise LimitRefused(name, (*enforcers, STRICT_LIMIT))
             parsed[name] = check.parse_limit(name, value)
         return parsed
 
@@ -80,7 +86,7 @@ def unenforced_limits(
 
     `offered`: limit -> the check that an enabled plugin offers for it, and that lacks its block only.
     """
-    enforced = frozenset[str]().union(*(check.enforces for check in checks))
+    enforced = frozenset({STRICT_LIMIT}).union(*(check.enforces for check in checks))
     faults = []
     for limit, keys in sorted(limits.items()):
         if limit in enforced:

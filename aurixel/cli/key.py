@@ -30,6 +30,7 @@ def key() -> None:
 @click.option("--rpm", type=click.IntRange(min=1), help="Requests a minute.")
 @click.option("--tpm", type=click.IntRange(min=1), help="Tokens a minute, input and output together.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Requests at the same time.")
+@click.option("--strict", is_flag=True, help="Refuse what another API family's upstream cannot be told as it is.")
 @click.option("--limit", "others", multiple=True, metavar="NAME=VALUE", help="A limit of another check; JSON, or a word.")
 @click.option("--expires", type=Instant(ahead=True), help="When it ends: a date (UTC), or a span such as 90d.")
 @shared
@@ -42,6 +43,7 @@ def create(
     rpm: int | None,
     tpm: int | None,
     concurrency: int | None,
+    strict: bool,
     others: tuple[str, ...],
     expires: int | None,
 ) -> None:
@@ -58,6 +60,7 @@ def create(
     from aurixel.errors import ConfigFaults
 
     limits: dict[str, Any] = {"models": list(models), "ips": list(ips), "rpm": rpm, "tpm": tpm, "concurrency": concurrency}
+    limits["strict"] = strict
     limits = {limit: value for limit, value in limits.items() if value} | dict(_other(text) for text in others)
     settings = shell.settings("store", "security", "plugins", "policy")
     if faults := secret_faults(settings):

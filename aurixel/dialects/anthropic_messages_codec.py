@@ -15,6 +15,7 @@ from aurixel.dialects.anthropic_messages_codec_decoder import MessagesStreamDeco
 from aurixel.dialects.anthropic_messages_codec_encoder import MessagesStreamEncoder
 from aurixel.dialects.anthropic_messages_codec_read import read
 from aurixel.dialects.anthropic_messages_codec_write import write
+from aurixel.dialects.leftovers import own_messages
 from aurixel.plugin.canonical import Conversation, Losses, Reply, StreamDecoder, StreamEncoder, Written
 from aurixel.plugin.contracts import ModelRules, ParsedRequest
 
@@ -43,6 +44,10 @@ class MessagesCodec:
     def write(self, conversation: Conversation, rules: ModelRules, losses: Losses) -> Written:
         """See `ChatCodec`."""
         return write(conversation, rules, losses)
+
+    def own(self, request: ParsedRequest, losses: Losses) -> ParsedRequest:
+        """See `ChatCodec`."""
+        return own_messages(request, losses)
 
     def read_reply(self, body: bytes) -> Reply:
         """See `ChatCodec`."""

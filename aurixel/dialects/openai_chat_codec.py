@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from aurixel.dialects import openai_chat_codec_read, openai_chat_codec_replies, openai_chat_codec_write
+from aurixel.dialects.leftovers import own_chat
 from aurixel.dialects.openai_chat_codec_streams import ChatDecoder, ChatEncoder
 from aurixel.plugin.canonical import Conversation, Losses, Reply, StreamDecoder, StreamEncoder, Written
 from aurixel.plugin.contracts import ModelRules, ParsedRequest
@@ -37,6 +38,10 @@ class OpenAIChatCodec:
     def write(self, conversation: Conversation, rules: ModelRules, losses: Losses) -> Written:
         """See `ChatCodec`."""
         return openai_chat_codec_write.write(conversation, rules, losses)
+
+    def own(self, request: ParsedRequest, losses: Losses) -> ParsedRequest:
+        """See `ChatCodec`."""
+        return own_chat(request, losses)
 
     def read_reply(self, body: bytes) -> Reply:
         """See `ChatCodec`."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from aurixel.dialects import openai_responses_codec_read, openai_responses_codec_replies, openai_responses_codec_write
+from aurixel.dialects.leftovers import own_responses
 from aurixel.dialects.openai_responses_codec_decoder import ResponsesDecoder
 from aurixel.dialects.openai_responses_codec_encoder import ResponsesEncoder
 from aurixel.plugin.canonical import Conversation, Losses, Reply, StreamDecoder, StreamEncoder, Written
@@ -44,6 +45,10 @@ class OpenAIResponsesCodec:
     def write(self, conversation: Conversation, rules: ModelRules, losses: Losses) -> Written:
         """See `ChatCodec`."""
         return openai_responses_codec_write.write(conversation, rules, losses)
+
+    def own(self, request: ParsedRequest, losses: Losses) -> ParsedRequest:
+        """See `ChatCodec`."""
+        return own_responses(request, losses)
 
     def read_reply(self, body: bytes) -> Reply:
         """See `ChatCodec`."""

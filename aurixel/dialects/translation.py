@@ -38,8 +38,9 @@ from aurixel.values import Usage
 
 class Crossing(Protocol):
     """How a request and its answer pass between a client and one upstream. `request` is what the upstream is sent, in
-    `dialect`; `losses` is None where nothing is translated."""
+    `dialect`; `losses` is None where nothing can be lost."""
 
+    translated: bool
     dialect: Dialect
     request: ParsedRequest
     losses: Losses | None
@@ -52,12 +53,12 @@ class Crossing(Protocol):
 
 
 class Straight:
-    """The upstream speaks the client's dialect: bytes pass as they are."""
+    """The upstream speaks the client's dialect: bytes pass as they are, but for what a translation left in them before."""
 
-    losses: Losses | None = None
+    translated = False
 
-    def __init__(self, dialect: Dialect, request: ParsedRequest) -> None:
-        self.dialect, self.request = dialect, request
+    def __init__(self, dialect: Dialect, request: ParsedRequest, losses: Losses | None = None) -> None:
+        self.dialect, self.request, self.losses = dialect, request, losses
 
     def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
         """See `Crossing`."""
@@ -79,8 +80,20 @@ def pairs(dialects: Iterable[Dialect]) -> list[tuple[str, str]]:
     return [(client.name, upstream.name) for client, upstream in permutations(dialects, 2) if translates(client, upstream)]
 
 
+def straight(dialect: Dialect, request: ParsedRequest) -> Straight:
+    """The way to an upstream of the client's own dialect."""
+    if not hasattr(dialect, "own"):  # a test for the whole of `ChatCodec` costs more than all of this
+        return Straight(dialect, request)
+    codec = cast(ChatCodec, dialect)
+    losses = Losses(codec.words)
+    own = codec.own(request, losses)
+    return Straight(dialect, own, losses or None)
+
+
 class Translation:
     """One request and its answer. `ClientError` at once where something must not be lost and cannot be carried."""
+
+    translated = True
 
     def __init__(
         self,

@@ -130,7 +130,7 @@ class Books:
             done_ms=self._clock.wall_ms(),
             counts=counts,
             cost=cost,
-            via=self.crossing.dialect.name if self.crossing.losses is not None else "",
+            via=self.crossing.dialect.name if self.crossing.translated else "",
             losses=dict(loss_counts(self.crossing)),
         )
         await self._hold.settle(self.settlement)

@@ -6,20 +6,18 @@ It reports losses by the names of fields, never by their values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-from aurixel.dialects.translation import Crossing, Straight, Translation
+from aurixel.dialects.translation import Crossing, Translation, straight
 from aurixel.errors import ClientError
 from aurixel.gateway.offers import Offer
 from aurixel.plugin.canonical import Losses
 from aurixel.plugin.contracts import Dialect
+from aurixel.values import STRICT_LIMIT
 
 STRICT_HEADER: Final = "x-aurixel-strict"
 REPORT_HEADER: Final = "x-aurixel-translation"
-# The setting of a key that does the same as the header.
-STRICT_LIMIT: Final = "strict"
 KINDS: Final = ("dropped", "emulated", "changed")
 
 
@@ -30,7 +28,7 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
     any loss where the caller is strict, "unpriced_feature" where the translation would use what has no price.
     """
     if upstream is offer.dialect:
-        return Straight(upstream, offer.request)
+        return _without_losses(offer, straight(upstream, offer.request))
     translation = Translation(
         offer.dialect,
         upstream,
@@ -42,21 +40,15 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
     if missing := offer.price.missing(translation.request.needs - offer.request.needs):
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")
-    if translation.losses and _strict(offer):
-        fields = ", ".join(name for _, names in _kinds(translation.losses) for name in _shown(names))
-        raise ClientError(
-            "translation_lossy", f"The model '{offer.model.id}' is of another API family, which has no equal of: {fields}."
-        )
-    return translation
+    return _without_losses(offer, translation)
 
 
 def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:
-    """The header that tells a client what was translated and lost; none where nothing was translated."""
-    if crossing.losses is None:
+    """The header that tells a client what was translated and lost; none where nothing was."""
+    if not crossing.translated and not crossing.losses:
         return ()
     told = [f"{client.name} to {crossing.dialect.name}"]
-    for kind, names in _kinds(crossing.losses):
-        told.append(f"{kind}={','.join(_shown(names))}")
+    told += [f"{kind}={','.join(_shown(names))}" for kind, names in _kinds(crossing.losses)]
     return ((REPORT_HEADER, "; ".join(told)),)
 
 
@@ -67,17 +59,27 @@ def loss_counts(crossing: Crossing) -> Mapping[str, int]:
     return {kind: len(names) for kind, names in _kinds(crossing.losses)}
 
 
-def _kinds(losses: Losses) -> Iterable[tuple[str, Mapping[str, None]]]:
+def _without_losses(offer: Offer, crossing: Crossing) -> Crossing:
+    """The crossing, where it loses nothing or its caller does not mind."""
+    if crossing.losses and _strict(offer):
+        fields = ", ".join(name for _, names in _kinds(crossing.losses) for name in _shown(names))
+        raise ClientError(
+            "translation_lossy", f"The upstream of the model '{offer.model.id}' cannot be told of this as it is: {fields}."
+        )
+    return crossing
+
+
+def _kinds(losses: Losses | None) -> Iterable[tuple[str, Mapping[str, None]]]:
     """Only the kinds that happened."""
-    for kind in KINDS:
+    for kind in KINDS if losses else ():
         if names := getattr(losses, kind):
             yield kind, names
 
 
 def _shown(names: Mapping[str, None]) -> list[str]:
-    """The first of them, and how many more there are."""
+    """The first of the names, and how many more there are."""
     more = len(names) - Losses.MOST
-    return [*islice(names, Losses.MOST), *((f"+{more}",) if more > 0 else ())]
+    return [*list(names)[: Losses.MOST], *([f"+{more}"] if more > 0 else ())]
 
 
 def _strict(offer: Offer) -> bool:

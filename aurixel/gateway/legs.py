@@ -186,7 +186,7 @@ class Legs:
         upload, books = crossing.request.upload, delivery.books
         if upload is not None and not upload.whole:
             body = Onward(written, delivery.exchange, upload, begins=books.begins, ends=books.asked)
-        straight = crossing.losses is None
+        straight = not crossing.translated
         attempt = Attempt(
             operation=leg.dialect.operation,
             dialect=leg.dialect.name,

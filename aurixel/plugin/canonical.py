@@ -203,7 +203,7 @@ class Conversation(_Content, frozen=True, kw_only=True):
 
 
 # What may be told of a field that a client has made up.
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_.()-]{1,64}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.()\[\]-]{1,64}")
 
 
 class Losses:
@@ -398,6 +398,10 @@ class ChatCodec(Protocol):
     def write(self, conversation: Conversation, rules: ModelRules, losses: Losses) -> Written:
         """The request for an upstream of this dialect; what it has no word for goes to `losses`. `ClientError` as in
         `read`, for what this dialect cannot carry and must not drop."""
+
+    def own(self, request: ParsedRequest, losses: Losses) -> ParsedRequest:
+        """A request that goes to an upstream of this dialect as it is, without what other dialects' upstreams left in its
+        conversation; the same object where there is nothing of it."""
 
     def read_reply(self, body: bytes) -> Reply:
         """An upstream's whole reply, which the dialect's `ReplyReader` has let pass. `ProviderError("upstream_invalid")`."""

@@ -32,7 +32,7 @@ def test_check_finds_keys_whose_limits_nobody_enforces(aurixel: Run, folder: Pat
     aurixel("key", "create", "a@b", "--rpm", "1")
     config = folder / "conf/aurixel.toml"
     config.write_text(config.read_text().replace("[policy.limits]", ""))
-    aurixel("key", "create", "a@b", "--name", "free")
+    aurixel("key", "create", "a@b", "--name", "free", "--strict")
     (fault,) = aurixel("check", "--json").json["faults"]
     assert fault == {
         "code": "limit_unenforced",

@@ -124,6 +124,10 @@ def test_a_keys_limits_are_those_the_enabled_checks_enforce(aurixel: Run, folder
     assert aurixel("key", "create", "a@b", *words).code == 0
     (key,) = aurixel("key", "list", "a@b", "--json").json
     assert key["limits"] == {"models": ["small", "large"], "ips": ["10.0.0.0/8"], "rpm": 60, "tpm": 1000, "concurrency": 2}
+    assert aurixel("key", "create", "a@b", "--strict").code == 0
+    assert [key["limits"] for key in aurixel("key", "list", "a@b", "--json").json][1:] == [{"strict": True}]
+    refused = aurixel("key", "create", "a@b", "--limit", "strict=maybe", "--json")
+    assert (refused.code, refused.error["code"]) == (2, "limit_invalid")
     refused = aurixel("key", "create", "a@b", "--ip", "10.0.0.1/8", "--json")
     assert (refused.code, refused.error["code"]) == (2, "limit_invalid")
     refused = aurixel("key", "create", "a@b", "--limit", "colour=red", "--json")

@@ -41,7 +41,17 @@ traits = {2}
 routes = [{{ upstream = "{0}", model = "up-{0}" }}]
 """
 # Of each upstream dialect a model that can do much, and a plain one.
-_ABLE = '["adaptive_thinking", "cache_breakpoints", "custom_tools", "reasoning", "structured_outputs", "system_turns"]'
+_ABLE = json.dumps(
+    [
+        "adaptive_thinking",
+        "cache_breakpoints",
+        "custom_tools",
+        "reasoning",
+        "reasoning_content",
+        "structured_outputs",
+        "system_turns",
+    ]
+)
 MODELS = "".join(_MODEL.format(up, *more) for up in DIALECTS for more in (("", _ABLE), ("-plain", "[]")))
 # Of each two upstream dialects a model that the second answers for where the first cannot.
 _TWO = """
