@@ -60,7 +60,8 @@ def main() -> int:
         print(f"{name}: {count[1] if count else '?'} executions, {'ok' if ran.returncode == 0 else 'FAILED'}", flush=True)
         if ran.returncode != 0:
             failed += 1
-            print(ran.stdout[-2000:], ran.stderr[-4000:], sep="\n", flush=True)
+            told = [line for line in ran.stderr.splitlines() if not line.startswith(("#", "INFO", "NEW_FUNC"))]
+            print(ran.stdout[-3000:], *told[-20:], sep="\n", flush=True)
     return failed
 
 
