@@ -3,6 +3,7 @@
 #   make run      a gateway to try, on port 8700          make lint    what CI checks before the tests
 #   make test     every test; ARGS="-k name" picks some   make bench   the benchmarks
 #   make torture  kill -9 for 1,000 times, the store away for a minute: half an hour, and its figures; KILLS=, OUTAGE= (seconds)
+#   make fuzz     the parsers, for SECONDS=60 each and as long as nothing is found; TARGETS= picks some (tests/fuzz)
 #   make lock     resolve conf/lock/ anew                 make clean   caches and builds; .venv and var/ stay
 #   make docs     the parts of docs/ that are made from code
 
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := install
 .DELETE_ON_ERROR:
-.PHONY: install install-run run test torture bench lint format docs lock clean
+.PHONY: install install-run run test torture fuzz bench lint format docs lock clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,7 +29,7 @@ run: install-run
 	$(VENV)/bin/aurixel dev --port $(PORT) $(ARGS)
 
 test: install
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Half of the kills on each store. It may take longer than a test may hang; what is missing fails here as it does in CI.
 KILLS ?= 1000
@@ -36,6 +37,13 @@ OUTAGE ?= 60
 TORTURE := tests/flow/test_kill.py tests/flow/test_outage.py
 torture: install
 	AURIXEL_TEST_KILLS=$$(( $(KILLS) / 2 )) AURIXEL_TEST_OUTAGE=$(OUTAGE) AURIXEL_TEST_REQUIRE=mongodb $(PY) -m pytest -q -o faulthandler_timeout=0 $(TORTURE) $(ARGS)
+
+# atheris has wheels for few machines and belongs to no lock: it is fetched here and nowhere else.
+SECONDS := $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),60)
+TARGETS ?=
+fuzz: install
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PIP) install --no-deps 'atheris>=3,<4'
+	$(PY) -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 bench: install
 	@if [ -e tests/bench/__main__.py ]; then $(PY) -m tests.bench $(ARGS); else echo "bench: there is none yet (tests/bench/)"; fi

@@ -43,6 +43,8 @@ QUALIFIED: Final = frozenset({"images", "tool_calls"})
 UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {"images": "images", "speech": "characters", "transcription": "audio_seconds", "moderation": "requests"}
 )
+# The size and the quality of a picture that leaves them to the upstream.
+AUTO: Final = "auto"
 # What is charged beside either.
 _BESIDE: Final = ("requests", "tool_calls")
 
@@ -101,6 +103,14 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
             raise Unpriced(frozenset(unpriced), nanos)
         return nanos
 
+    def charge_at_most(self, counts: Counts) -> Nanos:
+        """As `charge`, with pictures whose size or quality is left to the upstream at the dearest that it may choose."""
+        charged = self.charge(counts)
+        for name, count in counts.items():
+            if (dearest := self._dearest_picture(name)) is not None:
+                charged = max(charged, -(-count * dearest // PER_MILLION))
+        return charged
+
     def by_units(self, operation: str) -> bool:
         """Whether a model of this operation is priced by its units (images, characters, seconds) and not by tokens."""
         return priced_by_units(operation, self.rates)
@@ -154,6 +164,18 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     def missing(self, needs: Iterable[str]) -> frozenset[str]:
         """Those of `needs` that have no rate of their own."""
         return frozenset(name for name in needs if not self.prices(name))
+
+    def _dearest_picture(self, name: str) -> int | None:
+        """The highest rate of any picture that `name` leaves open; None where it leaves nothing open."""
+        base, *asked = name.split(".")
+        if base != "images" or AUTO not in asked:
+            return None
+        return max(
+            rate
+            for known, rate in self.rates.items()
+            if known.partition(".")[0] == base
+            and all(mine in (AUTO, theirs) for mine, theirs in zip(asked, known.split(".")[1:], strict=False))
+        )
 
     def _general(self, name: str) -> int | None:
         """The rate of a qualified class under a shorter name: `images.1024x1024.hd`, then `images.1024x1024`, then `images`."""

@@ -10,8 +10,7 @@ from typing import Final
 
 import msgspec
 
-from aurixel.dialects.depth import too_deep
-from aurixel.dialects.readers import Count, Counts, EventReader, invalid, nonzero, reply_usage, text_size
+from aurixel.dialects.readers import Count, Counts, EventReader, check_text, invalid, nonzero, reply_usage, text_size
 from aurixel.dialects.sse import COMMENT, Event
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
@@ -193,8 +192,7 @@ class MessagesReplyReader:
 
     def read(self, body: bytes) -> Usage:
         """See `ReplyReader`."""
-        if too_deep(body):
-            raise invalid("is nested too deeply")
+        check_text(body)
         try:
             reply = _REPLY.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -253,8 +251,7 @@ class MessagesStreamReader(EventReader):
     def _named(self, name: bytes, data: bytes, event: bytes) -> bytes:
         if name == b"error":
             raise ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
-        if too_deep(data):
-            raise invalid("contains an event that is nested too deeply")
+        check_text(data, "contains an event that ")
         try:
             parsed = _EVENT.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -170,7 +170,7 @@ class OpenAIChat(OpenAIChatCodec):
         if changes.output_limit_field == _OLDER and _NEWER in fields and _OLDER not in fields:
             # A vendor that knows the older word alone would ignore the newer one, and write more than is held for.
             fields = {_OLDER if name == _NEWER else name: raw for name, raw in fields.items()}
-        return patched(fields, changes, new, default_limit_field=_NEWER)
+        return patched(fields, changes, new, limit_field=changes.output_limit_field or _NEWER)
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""

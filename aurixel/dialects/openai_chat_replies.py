@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from aurixel.dialects.depth import too_deep
 from aurixel.dialects.readers import (
     Count,
     Counts,
     EventReader,
+    check_text,
     invalid,
     nonzero,
     reply_usage,
@@ -185,8 +185,7 @@ class ChatReplyReader:
 
     def read(self, body: bytes) -> Usage:
         """See `ReplyReader`."""
-        if too_deep(body):
-            raise invalid("is nested too deeply")
+        check_text(body)
         try:
             reply = _REPLY.decode(body)
             usage = reported(_ANY.decode(reply.usage))
@@ -232,8 +231,7 @@ class ChatStreamReader(EventReader):
         if data.startswith(b"[DONE]"):
             self._finish()
             return event
-        if too_deep(data):
-            raise invalid("contains an event that is nested too deeply")
+        check_text(data, "contains an event that ")
         try:
             chunk = self.chunks.decode(data)
         except msgspec.ValidationError:

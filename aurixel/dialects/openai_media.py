@@ -14,10 +14,9 @@ import msgspec
 
 from aurixel.dialects import openai_family
 from aurixel.dialects.bounds import bound_tokens, guess_tokens
-from aurixel.dialects.depth import too_deep
 from aurixel.dialects.json_fields import Fields, read_bool, read_str, unpriced
 from aurixel.dialects.patch import patched
-from aurixel.dialects.readers import Counts, EventReader, invalid, nonzero, part_of
+from aurixel.dialects.readers import Counts, EventReader, check_text, invalid, nonzero, part_of
 from aurixel.dialects.sse import COMMENT, Event
 from aurixel.errors import ProviderError, RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, StreamReader
@@ -38,7 +37,7 @@ class OpenAIMedia:
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`."""
-        return patched(request.fields, changes, {}, default_limit_field="max_tokens")
+        return patched(request.fields, changes, {}, limit_field="max_tokens")
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""
@@ -72,8 +71,7 @@ def refuse_tiers(fields: Fields) -> None:
 
 def decode_reply(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     """A whole reply through a typed decoder; `what` completes "the upstream's answer is no ..."."""
-    if too_deep(body):
-        raise invalid("is nested too deeply")
+    check_text(body)
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -176,7 +176,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Usage comes unasked in this dialect."""
-        return patched(request.fields, changes, {"store": _FALSE}, default_limit_field="max_output_tokens")
+        return patched(request.fields, changes, {"store": _FALSE}, limit_field="max_output_tokens")
 
     def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
         """See `CountsTokens`. It asks for nothing that an answer alone would need."""
@@ -184,7 +184,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
 
     def patch_count(self, request: ParsedRequest, model: str) -> Body:
         """See `CountsTokens`."""
-        return patched(request.fields, Changes(model=model), {}, default_limit_field="max_output_tokens")
+        return patched(request.fields, Changes(model=model), {}, limit_field="max_output_tokens")
 
     def read_count(self, body: bytes) -> int:
         """See `CountsTokens`."""

@@ -12,7 +12,15 @@ from typing import Any, Final
 import msgspec
 
 from aurixel.dialects.openai_responses_codec_parts import NAME, Annotation, WireItem, citation_of, reasoning_text
-from aurixel.dialects.openai_responses_codec_replies import ITEM, WireReply, call_of, called, message_parts, stop_of
+from aurixel.dialects.openai_responses_codec_replies import (
+    ITEM,
+    WireReply,
+    call_of,
+    called,
+    logprobs_of,
+    message_parts,
+    stop_of,
+)
 from aurixel.dialects.openai_responses_codec_tools import Wire
 from aurixel.dialects.readers import invalid
 from aurixel.dialects.sse import Event as Sse
@@ -60,7 +68,6 @@ class _Open:
 
 
 _WIRE: Final = msgspec.json.Decoder(_Wire)
-_NO_LOGPROBS: Final = (msgspec.Raw(), msgspec.Raw(b"null"), msgspec.Raw(b"[]"))
 
 
 def data_of(events: bytes) -> Iterator[bytes]:
@@ -107,7 +114,7 @@ class ResponsesDecoder:
             self._part(opened, event.content_index, out)
             text = _text(event)
             opened.size += len(text)
-            logprobs = None if event.logprobs in _NO_LOGPROBS else event.logprobs
+            logprobs = logprobs_of(event.logprobs)
             if text or logprobs is not None:
                 out.append(TextDelta(text=text, logprobs=logprobs))
         elif kind in ("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"):

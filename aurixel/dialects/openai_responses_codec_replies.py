@@ -47,7 +47,7 @@ _REPLY: Final = msgspec.json.Decoder(WireReply)
 ITEM: Final = msgspec.json.Decoder(WireItem)
 _encode: Final = msgspec.json.Encoder().encode
 _NULL: Final = msgspec.Raw(b"null")
-_NO_LOGPROBS: Final = (msgspec.Raw(), _NULL, msgspec.Raw(b"[]"))
+_EMPTY_LIST: Final = msgspec.Raw(b"[]")
 _CUT: Final = frozenset({"length", "context"})
 # What a response tells back of its request: the field, and what is told where the request has none.
 _ECHOED: Final[Mapping[str, msgspec.Raw]] = {
@@ -128,9 +128,13 @@ def message_parts(item: WireItem) -> list[Part]:
             if part.refusal:
                 parts.append(Refusal(text=part.refusal))
         elif part.text:
-            logprobs = None if part.logprobs in _NO_LOGPROBS else part.logprobs
-            parts.append(Text(text=part.text, citations=citations_of(part.annotations), logprobs=logprobs))
+            parts.append(Text(text=part.text, citations=citations_of(part.annotations), logprobs=logprobs_of(part.logprobs)))
     return parts
+
+
+def logprobs_of(raw: msgspec.Raw) -> msgspec.Raw | None:
+    """The list as it came; None for an empty one, and for what is no list: it would be put inside one."""
+    return raw if raw != _EMPTY_LIST and bytes(memoryview(raw)[:1]) == b"[" else None
 
 
 def call_of(item: WireItem) -> ToolCall:

@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from aurixel.dialects.depth import too_deep
 from aurixel.dialects.readers import (
     Count,
     Counts,
     EventReader,
+    check_text,
     invalid,
     nonzero,
     reply_usage,
@@ -172,8 +172,7 @@ class ResponsesReplyReader:
 
     def read(self, body: bytes) -> Usage:
         """See `ReplyReader`."""
-        if too_deep(body):
-            raise invalid("is nested too deeply")
+        check_text(body)
         try:
             reply = _REPLY.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -218,8 +217,7 @@ class ResponsesStreamReader(EventReader):
         return self._data(parts.data, out)
 
     def _data(self, data: bytes, event: bytes) -> bytes:
-        if too_deep(data):
-            raise invalid("contains an event that is nested too deeply")
+        check_text(data, "contains an event that ")
         try:
             parsed = _EVENT.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -10,6 +10,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from aurixel.dialects.depth import too_deep
 from aurixel.dialects.sse import Event, EventSplitter, completed
 from aurixel.errors import ProviderError
 from aurixel.values import NO_COUNTS, Usage
@@ -25,6 +26,20 @@ _OUTPUT: Final = ("output", "reasoning", "output_audio", "output_image")
 def invalid(what: str) -> ProviderError:
     """The upstream sent what this dialect does not know; `what` completes "the upstream's answer ..."."""
     return ProviderError("upstream_invalid", f"The upstream's answer {what}.")
+
+
+def check_text(text: bytes, where: str = "") -> None:
+    """What an upstream sent as JSON, before it is decoded: UTF-8, and no deeper than the bound. `where` as in `invalid`.
+
+    The decoder looks at no text in values that it leaves as they are written, and so finds nothing wrong with them.
+    """
+    if too_deep(text):
+        raise invalid(f"{where}is nested too deeply")
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            raise invalid(f"{where}is not UTF-8") from None
 
 
 class _Counted(msgspec.Struct, gc=False):

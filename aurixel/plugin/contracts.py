@@ -197,7 +197,8 @@ class UploadReader(Protocol):
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway changes in a passed-through body: the model's upstream name, usage asked for, and the output
-    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it.
+    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it
+    in `openai_chat`, the one dialect that has two.
     `by_tokens`: the model is priced by tokens; a dialect that reports them in one form of reply only asks for that form."""
 
     model: str

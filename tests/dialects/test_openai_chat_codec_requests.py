@@ -162,7 +162,7 @@ def test_what_has_no_name_is_told() -> None:
     losses = Losses(CHAT.words)
     odd = {"prediction": {"type": "content"}, "prompt_cache_retention": "24h", "a\r\nb": 1, "n" * 65: 1}
     read(losses, messages=[{**USER, "name": "n"}], **odd)
-    assert list(losses.dropped) == ["prediction", "prompt_cache_retention", "unnamed", "messages.name"]
+    assert list(losses.dropped) == ["prediction", "prompt_cache_retention", "(other)", "messages.name"]
     assert not losses.emulated
     assert not losses.changed
 

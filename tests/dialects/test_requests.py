@@ -335,6 +335,14 @@ def test_an_output_limit_is_set_in_the_providers_word(word: str | None, field: s
     assert body.count(field.encode()) == 1
 
 
+@pytest.mark.parametrize("word", [None, "max_tokens", "max_completion_tokens"])
+def test_a_dialect_with_one_word_for_the_output_limit_keeps_it(word: str | None) -> None:
+    limits = {"output_limit": 77, "output_limit_field": word}
+    assert json.loads(sent(responses(), **limits)) == {"input": "hi", "store": False, "model": "up", "max_output_tokens": 77}
+    body = json.loads(sent(messages(), **limits))
+    assert {name: value for name, value in body.items() if name.startswith("max")} == {"max_tokens": 77}
+
+
 @pytest.mark.parametrize(
     ("word", "given", "gone"),
     [

@@ -31,6 +31,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 FRAMES = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in EVENTS) + b"0\r\n\r\n"
 # Deflate without zlib's header, as some servers send it.
 _bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+GZIP = gzip.compress(STREAM, mtime=0)  # with no instant in it: it names tests
 BARE = _bare.compress(STREAM) + _bare.flush()
 
 
@@ -119,7 +120,10 @@ async def test_an_answer_without_a_body(scripted_upstream: ScriptedUpstream, ups
     [
         (b"Content-Length: %d\r\n" % len(STREAM), STREAM),
         (b"Transfer-Encoding: chunked\r\n", FRAMES),
-        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(gzip.compress(STREAM)), gzip.compress(STREAM)),
+        (
+            b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(GZIP),
+            GZIP,
+        ),
         (b"Content-Encoding: deflate\r\nContent-Length: %d\r\n" % len(BARE), BARE),
     ],
     ids=["length", "chunked", "gzip", "deflate"],
@@ -194,8 +198,8 @@ async def test_compression_is_undone_and_no_longer_said(scripted_upstream: Scrip
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("x-gzip", gzip.compress(STREAM)),
-        ("gzip", gzip.compress(STREAM[:20]) + gzip.compress(STREAM[20:])),
+        ("x-gzip", GZIP),
+        ("gzip", gzip.compress(STREAM[:20], mtime=0) + gzip.compress(STREAM[20:], mtime=0)),
         ("deflate", zlib.compress(STREAM)),
         ("identity", STREAM),
         ("", STREAM),
@@ -229,8 +233,8 @@ async def test_an_empty_body_is_no_broken_gzip(scripted_upstream: ScriptedUpstre
         ("br", b"xx", "upstream_invalid"),
         ("gzip, gzip", b"xx", "upstream_invalid"),
         ("gzip", b"this is not gzip", "upstream_invalid"),
-        ("gzip", gzip.compress(STREAM) + b"trailing garbage", "upstream_invalid"),
-        ("gzip", gzip.compress(STREAM)[:-1], "upstream_died"),
+        ("gzip", GZIP + b"trailing garbage", "upstream_invalid"),
+        ("gzip", GZIP[:-1], "upstream_died"),
         ("deflate", zlib.compress(STREAM)[:-1], "upstream_died"),
     ],
 )
