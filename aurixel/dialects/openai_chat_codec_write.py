@@ -15,6 +15,7 @@ import msgspec
 from aurixel.dialects.json_fields import unsupported
 from aurixel.dialects.openai_chat_codec_messages import NAME
 from aurixel.plugin.canonical import (
+    CacheTtl,
     Conversation,
     Document,
     Format,
@@ -40,6 +41,8 @@ Json: TypeAlias = dict[str, Any]
 MOST_STOPS: Final = 4
 MOST_NAME: Final = 64
 MOST_ID: Final = 40
+MOST_MARKS: Final = 4
+MARK: Final = "prompt_cache_breakpoint"
 # A budget of thinking, in tokens, up to which it is little or middling effort.
 LOW_BUDGET: Final = 2048
 MEDIUM_BUDGET: Final = 8192
@@ -208,6 +211,17 @@ def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], names: _Names, nativ
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
+def _marks(message: Message) -> int:
+    """The marks of what can bear one here."""
+    if message.role == "assistant":
+        return 0
+    return sum(isinstance(part, Text | Image | Document) and part.cache is not None for part in message.parts)
+
+
+def _joined(told: list[Json]) -> str:
+    return "\n\n".join(part["text"] for part in told)
+
+
 class _Transcript:
     """Writes the turns. Instructions wait in `_told` for what they stand before: a tool's answers must follow its call."""
 
@@ -215,10 +229,12 @@ class _Transcript:
         self._names, self._losses = names, losses
         self._native, self._thinks = "custom_tools" in traits, "reasoning_content" in traits
         self._anywhere, self._prefill = "system_turns" in traits, "no_prefill" not in traits
-        self._told: list[str] = []
+        self._marks, self._skipped = "cache_breakpoints" in traits, 0
+        self._told: list[Json] = []
         self._out: list[Json] = []
 
     def write(self, messages: Sequence[Message]) -> list[Json]:
+        self._skipped = max(0, sum(map(_marks, messages)) - MOST_MARKS)
         for message in messages:
             if message.role == "user":
                 self._user(message.parts)
@@ -236,13 +252,13 @@ class _Transcript:
         for part in parts:
             if not isinstance(part, Text):
                 raise unsupported("messages", "Such a part in a message of this role, with this model,")
-            self._mark(part)
-            self._told.append(part.text)
+            self._told.append(self._marked({"type": "text", "text": part.text}, part.cache))
 
     def _tell(self) -> None:
         """Instructions that follow each other are one message: not every upstream takes a second, or a list."""
         if self._told and (self._anywhere or not self._out):
-            self._out.append({"role": "system", "content": "\n\n".join(self._told)})
+            marked = any(MARK in part for part in self._told)
+            self._out.append({"role": "system", "content": list(self._told) if marked else _joined(self._told)})
             self._told.clear()
         elif self._told:
             self._out.append({"role": "user", "content": self._folded()})
@@ -250,12 +266,29 @@ class _Transcript:
     def _folded(self) -> str:
         """What was told in the middle of the conversation, for a model that takes it from the user only."""
         self._losses.emulate("messages.system")
-        text = "\n\n".join(self._told)
+        if any(MARK in part for part in self._told):
+            self._losses.drop("messages.cache_control")
+        text = _joined(self._told)
         self._told.clear()
         return text
 
-    def _mark(self, part: Text | Image | Document | ToolCall | ToolResult) -> None:
-        if part.cache is not None:  # upstreams of this dialect cache by themselves; few know a mark
+    def _marked(self, content: Json, ttl: CacheTtl | None) -> Json:
+        """The part with its mark of a cached prefix, where the model knows marks: the last four; half an hour is all it has.
+        Upstreams of this dialect cache by themselves, and few know a mark."""
+        if ttl is None:
+            return content
+        if not self._marks or self._skipped:
+            self._skipped = max(0, self._skipped - 1)
+            self._losses.drop("messages.cache_control")
+            return content
+        if ttl != "5m":
+            self._losses.change("messages.cache_control")
+        content[MARK] = {"mode": "explicit"}
+        return content
+
+    def _unmarked(self, part: Text | Image | Document | ToolCall | ToolResult) -> None:
+        """Of what cannot bear a mark here."""
+        if part.cache is not None:
             self._losses.drop("messages.cache_control")
 
     def _user(self, parts: Sequence[Part]) -> None:
@@ -269,7 +302,7 @@ class _Transcript:
             content.append(self._content(part))
         if self._told:
             self._before(content)
-        if len(content) == 1 and content[0]["type"] == "text":
+        if len(content) == 1 and content[0]["type"] == "text" and MARK not in content[0]:
             self._out.append({"role": "user", "content": content[0]["text"]})
         elif content:
             self._out.append({"role": "user", "content": content})
@@ -283,11 +316,12 @@ class _Transcript:
 
     def _result(self, result: ToolResult, after: list[Json]) -> None:
         """What of a tool's answer is no text goes to `after`: what the user says next."""
-        self._mark(result)
+        self._unmarked(result)
         texts: list[str] = []
         media: list[Json] = []
         for part in result.parts:
-            written = self._content(part)
+            self._unmarked(part)
+            written = self._content(msgspec.structs.replace(part, cache=None))
             if written["type"] == "text":
                 texts.append(written["text"])
             else:
@@ -305,23 +339,20 @@ class _Transcript:
 
     def _content(self, part: Part) -> Json:
         if isinstance(part, Text):
-            self._mark(part)
-            return {"type": "text", "text": part.text}
+            return self._marked({"type": "text", "text": part.text}, part.cache)
         if isinstance(part, Image):
-            self._mark(part)
             url = part.url if part.data is None else f"data:{part.media_type};base64,{part.data}"
             image: Json = {"url": url}
             if part.detail is not None:
                 image["detail"] = part.detail
-            return {"type": "image_url", "image_url": image}
+            return self._marked({"type": "image_url", "image_url": image}, part.cache)
         if isinstance(part, Document):
-            return self._document(part)
+            return self._marked(self._document(part), part.cache)
         if isinstance(part, Sound):
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
         raise unsupported("messages", "Such a part in a message of this role, with this model,")
 
     def _document(self, part: Document) -> Json:
-        self._mark(part)
         if part.text is not None:
             self._losses.emulate("messages.documents")
             return {"type": "text", "text": f"{part.name}:\n{part.text}" if part.name else part.text}
@@ -337,7 +368,7 @@ class _Transcript:
         thinking: list[str] = []
         for part in parts:
             if isinstance(part, Text):
-                self._mark(part)
+                self._unmarked(part)
                 if part.citations:
                     self._losses.drop("citations")
                 content.append({"type": "text", "text": part.text})
@@ -362,7 +393,7 @@ class _Transcript:
         self._out.append(message)
 
     def _call(self, call: ToolCall) -> Json:
-        self._mark(call)
+        self._unmarked(call)
         name, known = self._names(call.name), _id(call.id)
         if call.custom and self._native:
             return {"id": known, "type": "custom", "custom": {"name": name, "input": call.arguments}}

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from aurixel.values import format_usd
-from tests.flow.pairs import NAMES, PAIRS, PATHS, Json, answering, pairing, speaking
+from tests.flow.pairs import NAMES, PAIRS, PATHS, Json, answering, events, pairing, speaking
 from tests.flow.shared import House, Visit, visiting
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pairs"
@@ -89,3 +89,72 @@ async def test_a_pair_does_what_its_case_says(visit: Visit, pair: tuple[str, str
     assert (done.via, done.losses) == ("" if straight else NAMES[upstream], {} if straight else losses)
     assert (done.cell, done.measured, done.dialect, done.stream) == ("ok", True, NAMES[client], streamed)
     assert (done.model, done.upstream, done.operation) == (model, upstream, "chat")
+
+
+def sse(body: bytes) -> list[Json]:
+    """The data of each event that has any."""
+    lines = [line for line in body.decode().splitlines() if line.startswith("data: {")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def calls_of(client: str, told: list[Json]) -> list[list[str]]:
+    """Id, name and arguments of each call, from the stream's own numbers; they must count up without a gap, and each call
+    must begin before it goes on."""
+    calls: list[list[str]] = []
+    opened: list[int] = []
+    for event in told:
+        if client == "chat":
+            for delta in (delta for choice in event["choices"] for delta in choice["delta"].get("tool_calls") or ()):
+                if delta["index"] == len(calls):
+                    calls.append([delta["id"], delta["function"]["name"], ""])
+                calls[delta["index"]][2] += delta["function"].get("arguments") or ""
+        elif client == "responses":
+            kind = event["type"].removeprefix("response.")
+            if kind == "output_item.added":
+                assert event["output_index"] == len(opened)
+                opened.append(len(calls))
+                if event["item"]["type"] == "function_call":
+                    calls.append([event["item"]["call_id"], event["item"]["name"], ""])
+            elif kind == "function_call_arguments.delta":
+                calls[opened[event["output_index"]]][2] += event["delta"]
+        elif event["type"] == "content_block_start":
+            assert event["index"] == len(opened)
+            opened.append(len(calls))
+            if event["content_block"]["type"] == "tool_use":
+                calls.append([event["content_block"]["id"], event["content_block"]["name"], ""])
+        elif event["type"] == "content_block_delta" and event["delta"]["type"] == "input_json_delta":
+            assert event["index"] == len(opened) - 1, "blocks come one after the other"
+            calls[opened[event["index"]]][2] += event["delta"]["partial_json"]
+    return calls
+
+
+@pytest.mark.parametrize("cut", [1, 7, 1000])
+async def test_pitfall_19_streamed_calls_keep_their_ids_and_order(visit: Visit, pair: tuple[str, str], cut: int) -> None:
+    """However the upstream interleaves them, and wherever its bytes are cut."""
+    client, upstream = pair
+    case = CASES["tools"]
+    visit.up.stream(events(upstream, case["answer"]), chunks=cut, path=PATHS[upstream])
+    caller = await visit.caller()
+    body = {"model": f"on-{upstream}", "stream": True, **case["request"][client]}
+    reply = await visit.ask(caller.post(PATHS[client], body))
+    wanted = [part["call"] for part in case["answer"]["parts"] if "call" in part]
+    assert [[name, key, json.loads(text or "{}")] for name, key, text in calls_of(client, sse(reply.body))] == [
+        [name, key, json.loads(text)] for name, key, text in wanted
+    ]
+    assert (await caller.record()).cell == "ok"
+
+
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[0] != "chat"], ids=">".join)
+async def test_pitfall_19_marks_of_cached_prefixes_survive(visit: Visit, pair: tuple[str, str]) -> None:
+    """Where the upstream knows such a mark it is sent, and where it is not, the client is told."""
+    client, upstream = pair
+    case = CASES["cached"]
+    answering(visit.up, upstream, case["answer"], streamed=False)
+    caller = await visit.caller()
+    for model in ("", "-plain"):
+        request = {"model": f"on-{upstream}{model}", **case["request"][client]}
+        reply = await visit.ask(caller.post(PATHS[client], request))
+        told = dict(reply.headers).get("x-aurixel-translation", "")
+        sent = visit.up.requests[-1].body
+        marked = b'"cache_control"' in sent or b'"prompt_cache_breakpoint"' in sent
+        assert marked != ("dropped" in told and "cache_" in told.partition("dropped=")[2].replace("prompt_cache_key", ""))
