@@ -64,6 +64,7 @@ class _Tool(msgspec.Struct, gc=False):
     defer_loading: bool | None = None
     input_examples: msgspec.Raw = _NO_RAW
     allowed_callers: msgspec.Raw = _NO_RAW
+    eager_input_streaming: bool | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -210,6 +211,8 @@ def _tools(fields: Fields, losses: Losses) -> tuple[Tool, ...]:
             raise wrong("tools", "a list of tools whose input_schema is an object")
         if tool.defer_loading:
             losses.drop("tools.defer_loading")
+        if tool.eager_input_streaming:
+            losses.drop("tools.eager_input_streaming")
         if tool.input_examples:
             losses.drop("tools.input_examples")
         if tool.allowed_callers:

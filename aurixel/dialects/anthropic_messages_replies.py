@@ -228,7 +228,8 @@ class MessagesStreamReader(EventReader):
         super().__init__()
         self._meter = Meter(request)
         self._blocks = 0
-        self._begun = False
+        self._unclosed: set[int] = set()
+        self._begun = self._said_why = False
 
     def _event(self, event: bytes) -> bytes:
         # The usual event is a line with its name and a line of data.
@@ -264,6 +265,7 @@ class MessagesStreamReader(EventReader):
             self._block(parsed)
         elif name == b"content_block_stop":
             self._known(parsed.index)
+            self._unclosed.discard(parsed.index)
         elif name == b"message_start":
             if self._begun or parsed.message is None or parsed.message.usage is None:
                 raise invalid("does not begin as a message does")
@@ -274,9 +276,12 @@ class MessagesStreamReader(EventReader):
             if not self._begun or parsed.usage is None:
                 raise invalid("ends without its usage")
             self._usage(parsed.usage, final=True)
+            self._said_why = True
         elif name == b"message_stop":
             if not self._begun:
                 raise invalid("ends before it begins")
+            if self._unclosed or not self._said_why:
+                raise invalid("ends in the middle")
             self._finish()
         return event
 
@@ -294,6 +299,7 @@ class MessagesStreamReader(EventReader):
         block = parsed.content_block
         if not self._begun or block is None or parsed.index != self._blocks:
             raise invalid("contains blocks out of order")
+        self._unclosed.add(self._blocks)
         self._blocks += 1
         size = _block_size(block)
         self.output_bytes += size

@@ -22,6 +22,8 @@ MAX_VALUE: Final = 256 * 1024
 MAX_PARTS: Final = 256
 # What a file's reader keeps of its beginning and of its end, in bytes.
 ENDS: Final = 64 * 1024
+# In how many pieces, at most: a client may send them byte by byte, and each costs more than a byte.
+_PIECES: Final = 1024
 _MAX_HEADER: Final = 8 * 1024
 _MAX_HEADERS: Final = 16
 
@@ -80,11 +82,15 @@ class File:
         """The next bytes: `data[start:end]`."""
         if self.size < ENDS:
             self._head.append(data[start : min(end, start + ENDS - self.size)])
+            if len(self._head) > _PIECES:
+                self._head = [self.head]
         self.size += end - start
         self._tail.append(memoryview(data)[start:end])
         self._kept += end - start
         while self._kept - len(self._tail[0]) >= ENDS:
             self._kept -= len(self._tail.popleft())
+        if len(self._tail) > _PIECES:
+            self._tail = deque([memoryview(self.tail)])
 
     def let_go(self) -> None:
         """Keep none of its bytes."""

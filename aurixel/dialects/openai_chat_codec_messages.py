@@ -109,9 +109,11 @@ class _Message(Wire, frozen=True, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking_blocks: list[_Block] | None = None
+    annotations: msgspec.Raw = msgspec.Raw()
     cache_control: Mark | None = None
 
 
+_NONE: Final = (msgspec.Raw(), msgspec.Raw(b"null"), msgspec.Raw(b"[]"))
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 
 
@@ -182,6 +184,8 @@ class _Turns:
         self._results += 1
 
     def _assistant(self, message: _Message) -> None:
+        if message.annotations not in _NONE:
+            self._losses.drop("citations")
         before = len(self._turns[-1][1]) if self._turns and self._turns[-1][0] == "assistant" else 0
         blocks = message.thinking_blocks or ()
         parts: list[Part] = []

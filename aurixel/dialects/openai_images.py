@@ -23,7 +23,7 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
-from aurixel.dialects.openai_media import OpenAIMedia
+from aurixel.dialects.openai_media import OpenAIMedia, refuse_tiers
 from aurixel.dialects.openai_pictures import MAX_PICTURES, PictureReplyReader, PictureStreamReader, asked_pictures
 from aurixel.plugin.contracts import ParsedRequest, ReplyReader, StreamReader
 
@@ -92,8 +92,7 @@ class OpenAIImages(OpenAIMedia):
 
 def refuse_unpriced(fields: Fields) -> None:
     """Refuses what changes the price of a picture in a way that neither tokens nor size and quality describe."""
-    if read_str(fields, "service_tier") not in (None, "auto", "default", "standard"):
-        raise unpriced("service_tier", "This service tier")
+    refuse_tiers(fields)
     if read_str(fields, "output_format") in ("svg", "gif"):
         raise unpriced("output_format", "This format")
     for name in ("svg", "frame_count", "frame_duration_ms"):

@@ -23,7 +23,7 @@ from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, Pars
 from aurixel.values import Usage
 
 T = TypeVar("T")
-_PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
+PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 _EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 
 
@@ -63,7 +63,7 @@ class OpenAIMedia:
 def refuse_tiers(fields: Fields) -> None:
     """Refuses the fields of any operation that change its price, or what the upstream keeps."""
     tier = read_str(fields, "service_tier")
-    if tier is not None and tier not in _PLAIN_TIERS:
+    if tier is not None and tier not in PLAIN_TIERS:
         raise unpriced("service_tier", "This service tier")
     if read_bool(fields, "store"):
         raise unpriced("store", "Storing the answer at the upstream")
@@ -152,4 +152,4 @@ def _error_event() -> ProviderError:
     return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
-__all__ = ["OpenAIMedia", "TypedEvents", "decode_reply", "refuse_tiers", "used"]
+__all__ = ["PLAIN_TIERS", "OpenAIMedia", "TypedEvents", "decode_reply", "refuse_tiers", "used"]

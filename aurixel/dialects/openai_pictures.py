@@ -61,8 +61,8 @@ class PictureUsage(msgspec.Struct, gc=False):
 
 
 def disjoint(usage: PictureUsage | None) -> Counts | None:
-    """The classes of a report; None where it reports no tokens. Output is pictures but for what is said to be text."""
-    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+    """The classes of a report; None where it reports no tokens, or none at all. Output is pictures, but for text."""
+    if usage is None or not (usage.input_tokens or usage.output_tokens):
         return None
     prompt, drawn = usage.input_tokens or 0, usage.output_tokens or 0
     image = cached = said = 0

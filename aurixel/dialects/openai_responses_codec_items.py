@@ -133,6 +133,8 @@ class _Turns:
                 turn.append(part)
 
     def _message(self, item: WireItem) -> None:
+        if item.phase is not None:
+            self._losses.drop("input.phase")
         if item.role in ("system", "developer"):
             self.add("system", self._parts(item.content, "system"))
         elif item.role == "user":

@@ -65,6 +65,7 @@ class WireItem(Wire, frozen=True):
     encrypted_content: str | None = None
     summary: list[WirePart] | None = None
     status: str | None = None
+    phase: str | None = None
     tools: list[WireTool] | None = None
 
 

@@ -79,11 +79,11 @@ class _Response(msgspec.Struct):
     output: list[_Item] | None = None
     usage: msgspec.Raw = msgspec.Raw()
     tool_usage: _ToolUsage | None = None
+    status: str | None = None
 
 
 class _Reply(_Response):
     object: str = "response"
-    status: str | None = None
 
 
 class _StreamEvent(msgspec.Struct):
@@ -101,6 +101,7 @@ _USAGE: Final = msgspec.json.Decoder(ReportedUsage)
 _ACTION: Final = msgspec.json.Decoder(_Action)
 _STRING: Final = msgspec.json.Decoder(str)
 _EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
+_WHOLE: Final = (None, "completed", "incomplete")
 _ENDS: Final = frozenset({"response.completed", "response.incomplete"})
 
 
@@ -179,7 +180,7 @@ class ResponsesReplyReader:
             raise invalid("is not a response, or reports impossible usage") from None
         if reply.object != "response" or reply.output is None:
             raise invalid("is not a response")
-        if reply.status not in (None, "completed", "incomplete"):
+        if reply.status not in _WHOLE:
             raise invalid("is not whole")
         size = sum(_item_size(item) for item in reply.output)
         counts, calls = _reported(reply, sum(map(_searches, reply.output)))
@@ -235,7 +236,7 @@ class ResponsesStreamReader(EventReader):
         elif not self._begun:
             raise invalid("does not begin as a response does")
         elif kind in _ENDS:
-            self._end(parsed.response)
+            self._end(kind, parsed.response)
         elif kind == "response.failed":
             if parsed.response is not None:
                 self._account(parsed.response)
@@ -269,10 +270,13 @@ class ResponsesStreamReader(EventReader):
             self._sizes[index] += size
             self.output_bytes += size
 
-    def _end(self, response: _Response | None) -> None:
+    def _end(self, kind: str, response: _Response | None) -> None:
         if response is None:
             raise invalid("ends without its response")
         self._account(response)
+        # What is cut short may end within an item.
+        if response.status not in _WHOLE or (kind == "response.completed" and len(self._closed) < len(self._sizes)):
+            raise invalid("ends in the middle")
         self._finish()
 
     def _account(self, response: _Response) -> None:

@@ -19,11 +19,11 @@ from aurixel.plugin.contracts import ParsedRequest
 EVENTS: Final = "text/event-stream"
 ANY_SOUND: Final = "application/octet-stream"
 TOKENS_A_SECOND: Final = 20
+_MP3: Final = 16_000
 # What a second of speech usually comes to, by the media type it is sent as.
 _BYTES_A_SECOND: Final[Mapping[str, int]] = MappingProxyType(
-    {"audio/wav": 48_000, "audio/pcm": 48_000, "audio/flac": 24_000, "audio/opus": 8_000}
+    {"audio/mpeg": _MP3, "audio/aac": _MP3, "audio/wav": 48_000, "audio/pcm": 48_000, "audio/flac": 24_000, "audio/opus": 8_000}
 )
-_MP3: Final = 16_000
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -53,6 +53,7 @@ class SpeechReader(TypedEvents):
     def comes_as(self, kind: str) -> str:
         """See `ReadsKinds`. Where the upstream says what sound it sends it is believed."""
         self._is_sound = not kind.startswith(EVENTS)
+        self._bytes_a_second = _BYTES_A_SECOND.get(kind, self._bytes_a_second)
         return kind if kind.startswith("audio/") else self._sent_as
 
     def feed(self, chunk: bytes) -> bytes:

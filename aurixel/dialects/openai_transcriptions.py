@@ -217,8 +217,10 @@ class _Meter:
         return self.count(tokens, _seconds(told, duration), output_bytes)
 
     def count(self, tokens: Counts | None, reported: float | None, output_bytes: int) -> Usage:
-        """As `usage`, taken apart."""
+        """As `usage`, taken apart. Words that came of no sound, or at no cost, are not believed."""
         guessed: set[str] = set()
+        if output_bytes:
+            reported, tokens = reported or None, tokens if tokens and any(tokens.values()) else None
         if reported is not None:
             seconds = -int(-reported // 1)
         else:
@@ -241,11 +243,9 @@ class _Meter:
 
 
 def _seconds(told: _Usage | None, duration: float | None) -> float | None:
-    if told is not None and told.seconds is not None:
-        return told.seconds
-    if told is not None and told.prompt_audio_seconds is not None:
-        return told.prompt_audio_seconds
-    return duration
+    """As reported, by whoever says more than nothing."""
+    said = [told.seconds, told.prompt_audio_seconds, duration] if told is not None else [duration]
+    return max((seconds for seconds in said if seconds is not None), default=None, key=bool)
 
 
 def _duration(told: float | str | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from aurixel.dialects.json_fields import missing, unpriced, unsupported, wrong
 from aurixel.dialects.multipart import File, Form, boundary_of
-from aurixel.dialects.openai_media import OpenAIMedia
+from aurixel.dialects.openai_media import PLAIN_TIERS, OpenAIMedia
 from aurixel.dialects.patch import DROPPED
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Body, Changes, ParsedRequest, UploadReader
@@ -18,7 +18,6 @@ from aurixel.values import NO_COUNTS, Counts
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on", "y", "t"})
 _FALSE: Final = frozenset({"false", "0", "no", "off", "n", "f", ""})
-_PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 # Of any upload, read whatever it is for.
 COMMON: Final = frozenset({"model", "stream", "service_tier", "store"}) | DROPPED
 MAX_INT: Final = 2**31 - 1
@@ -110,7 +109,7 @@ class FormReader:
     def refuse_tiers(self) -> None:
         """What changes the price, or what the upstream keeps, in any operation."""
         tier = self.text("service_tier")
-        if tier and tier not in _PLAIN_TIERS:
+        if tier and tier not in PLAIN_TIERS:
             raise unpriced("service_tier", "This service tier")
         if self.flag("store"):
             raise unpriced("store", "Storing the answer at the upstream")

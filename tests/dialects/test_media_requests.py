@@ -268,6 +268,15 @@ def test_bytes_pass_and_end_with_their_connection() -> None:
     assert not whole.certain({"input": 9, "output_audio": 2})
 
 
+@pytest.mark.parametrize(
+    ("asked", "came", "tokens"), [("mp3", "audio/wav", 20), ("wav", "audio/mpeg", 60), ("wav", "text/html", 20)]
+)
+def test_tokens_are_guessed_by_the_sound_that_came(asked: str, came: str, tokens: int) -> None:
+    reader, _ = listening(came, response_format=asked)
+    reader.feed(bytes(48_000))
+    assert reader.estimate(1).counts["output_audio"] == tokens
+
+
 def test_silence_is_no_answer() -> None:
     reader, _ = listening("audio/mpeg")
     with pytest.raises(ProviderError) as caught:

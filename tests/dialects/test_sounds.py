@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aurixel.dialects.magic import is_no_picture, is_no_sound, picture_kind, sound_kind
+from aurixel.dialects.multipart import ENDS
 from aurixel.dialects.sounds import SPARSEST, Sound, longest
 from tests.dialects.sounds import flac, m4a, mixed_mp3, mp3, ogg_opus
 from tests.flow.uploads import sound as wav
@@ -86,6 +88,20 @@ def test_nor_one_that_says_too_much(data: bytes) -> None:
     sound = passed(data)
     assert sound.seconds() == (sound.most_seconds, True)
     assert sound.most_seconds <= 10
+
+
+def test_a_sound_that_comes_byte_by_byte_takes_no_more_room() -> None:
+    data = os.urandom(100_000)
+    tracemalloc.start()
+    try:
+        sound = Sound("file", "x", "")
+        for at in range(len(data)):
+            sound.write(data[at : at + 1], 0, 1)
+        assert tracemalloc.get_traced_memory()[1] < 16 * ENDS
+    finally:
+        tracemalloc.stop()
+    assert sound.tail[-ENDS:] == data[-ENDS:]
+    assert sound.head[:ENDS] == data[:ENDS]
 
 
 def test_a_wave_of_unknown_length_is_measured_by_its_bytes() -> None:

@@ -40,3 +40,27 @@ def test_a_field_that_is_no_name_is_not_repeated(client: str, upstream: str) -> 
 def test_not_more_is_told_than_a_header_holds(client: str, upstream: str) -> None:
     value = told(client, upstream, {f"field_{n}": 1 for n in range(500)})
     assert re.fullmatch(r"\w+ to \w+; dropped=(field_\d+,){20}\+480", value)
+
+
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+SAID: dict[str, Any] = {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize(
+    ("client", "fields", "lost"),
+    [
+        ("openai_chat", {"messages": [*TURN, {**SAID, "annotations": [{"type": "url_citation"}]}, *TURN]}, "citations"),
+        ("openai_responses", {"input": [*TURN, {**SAID, "phase": "commentary"}, *TURN]}, "input.phase"),
+        ("anthropic_messages", {"tools": [{**TOOL, "eager_input_streaming": True}]}, "tools.eager_input_streaming"),
+    ],
+)
+def test_what_is_lost_inside_a_field_is_told(client: str, fields: dict[str, Any], lost: str) -> None:
+    for upstream in BODIES:
+        if upstream != client:
+            assert told(client, upstream, fields) == f"{client} to {upstream}; dropped={lost}"
+
+
+@pytest.mark.parametrize("none", [None, []])
+def test_no_citations_are_none_lost(none: Any) -> None:
+    fields = {"messages": [*TURN, {**SAID, "annotations": none}, *TURN]}
+    assert told("openai_chat", "anthropic_messages", fields) == "openai_chat to anthropic_messages"
