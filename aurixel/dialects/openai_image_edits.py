@@ -46,6 +46,7 @@ class PictureFormReader(FormReader):
 
     keep: ClassVar[frozenset[str]] = COMMON | {"n", "size", "quality", "partial_images", "output_format"}
     single: ClassVar[frozenset[str]] = keep | {"prompt", "background", "input_fidelity", "response_format"}
+    files: ClassVar[frozenset[str]] = frozenset({"image", "images", "mask"})
 
     def __init__(self, dialect: str, boundary: bytes, length: int | None, *, edits: bool) -> None:
         super().__init__(dialect, boundary, length, self._file)
@@ -77,7 +78,7 @@ class PictureFormReader(FormReader):
         stream = self._edits and self.flag("stream")
         count = self.number("n", 1, MAX_PICTURES) or 1
         self.number("partial_images", 0, MAX_PREVIEWS)
-        self.refuse_tiers()
+        self.refuse_others()
         sizes, files = self.form.sizes, self.form.files
         if self._edits and not sizes.get("prompt"):
             raise missing("prompt")

@@ -13,7 +13,7 @@ import msgspec
 
 from aurixel.dialects.json_fields import wrong
 from aurixel.dialects.openai_media import TypedEvents, decode_reply, used
-from aurixel.dialects.readers import Count, Counts, invalid, nonzero
+from aurixel.dialects.readers import Count, Counts, invalid, nonzero, output_of
 from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import Usage
 
@@ -26,6 +26,8 @@ _SQUARE: Final = 1024 * 1024
 _TOKENS: Final[Mapping[str, int]] = {"low": 272, "medium": 1056, "standard": 1056}
 _DEAREST: Final = 4160
 _UNSIZED: Final = 1.5
+# Squares of 256 and of 4096 pixels: whoever asks for less, or more, is sent none that is.
+_SMALLEST, _LARGEST = 1 / 16, 16.0
 _PREVIEW: Final = 100
 
 
@@ -136,7 +138,10 @@ class PictureReplyReader:
         unit = reply.unit(self._request)
         made = min(len(reply.data), sum(self._request.most.values()))
         guess = {"input": self._input_tokens, "output_image": made * _guessed(unit)}
-        return used(disjoint(reply.usage), guess, {unit: made})
+        tokens = disjoint(reply.usage)
+        if made and tokens is not None and not output_of(tokens):
+            tokens = None  # a picture of no tokens is not believed, as text is not
+        return used(tokens, guess, {unit: made})
 
 
 class PictureStreamReader(TypedEvents):
@@ -176,7 +181,7 @@ def _guessed(unit: str) -> int:
     """Tokens of one picture of that class."""
     _, size, quality = unit.split(".")
     found = _SIZE.fullmatch(size)
-    squares = int(found[1]) * int(found[2]) / _SQUARE if found else _UNSIZED
+    squares = min(max(_SMALLEST, int(found[1]) * int(found[2]) / _SQUARE), _LARGEST) if found else _UNSIZED
     return round(squares * _TOKENS.get(quality, _DEAREST))
 
 

@@ -46,6 +46,7 @@ class SoundReader(FormReader):
 
     keep: ClassVar[frozenset[str]] = COMMON | {"response_format"}
     single: ClassVar[frozenset[str]] = keep | {"language", "prompt", "temperature", "chunking_strategy"}
+    files: ClassVar[frozenset[str]] = frozenset({"file"})
 
     def __init__(self, dialect: str, boundary: bytes, length: int | None, *, streams: bool) -> None:
         super().__init__(dialect, boundary, length, self._file)
@@ -105,7 +106,7 @@ class SoundReader(FormReader):
         stream = self.flag("stream")
         if stream and not self._streams:
             raise wrong("stream", "false here")
-        self.refuse_tiers()
+        self.refuse_others()
         if self.sound is None:
             raise missing("file")
         return ParsedRequest(

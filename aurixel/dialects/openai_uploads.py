@@ -29,6 +29,8 @@ class FormReader:
 
     keep: ClassVar[frozenset[str]] = COMMON
     single: ClassVar[frozenset[str]] = COMMON
+    # What must be a file, with or without brackets: as a field it may be an id of the upstream's, or be heeded instead.
+    files: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, dialect: str, boundary: bytes, length: int | None, file: Callable[[str, str, str], File]) -> None:
         self.form = Form(boundary, keep=self.keep, single=self.single, file=file)
@@ -106,8 +108,11 @@ class FormReader:
             raise wrong(name, f"an integer between {low} and {high}")
         return int(value)
 
-    def refuse_tiers(self) -> None:
-        """What changes the price, or what the upstream keeps, in any operation."""
+    def refuse_others(self) -> None:
+        """What changes the price, or what the upstream keeps, in any operation; and fields where a file belongs."""
+        for name in self.form.sizes:
+            if name.partition("[")[0] in self.files:
+                raise ClientError("invalid_request", f"'{name}' must be a file, not a field.", param=name)
         tier = self.text("service_tier")
         if tier and tier not in PLAIN_TIERS:
             raise unpriced("service_tier", "This service tier")

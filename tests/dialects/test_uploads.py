@@ -122,6 +122,21 @@ def test_refused(dialect: Any, fields: dict[str, str], files: int, code: str, pa
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "name"),
+    [(EAR, "file"), (TRANSLATOR, "file"), (EDITOR, "image"), (EDITOR, "image[file_id]"), (EDITOR, "mask"), (VARIER, "image[]")],
+)
+def test_a_field_where_a_file_belongs(dialect: Any, name: str) -> None:
+    """Beside the file, too: which of the two an upstream heeds is not known, and a field may hold an id of its account."""
+    fields, sent = {"model": "m", "prompt": "x", name: "file-1"}, ("image", "a.png", PICTURE)
+    if dialect in (EAR, TRANSLATOR):
+        sent = ("file", "a.wav", SOUND)
+    for files in ((), (sent,)):
+        with pytest.raises(ClientError) as caught:
+            dialect.parse_request(form(fields, *files), HEADERS)
+        assert (caught.value.code, caught.value.param) == ("invalid_request", name)
+
+
 def test_translations_do_not_stream() -> None:
     with pytest.raises(ClientError) as caught:
         TRANSLATOR.parse_request(form({"model": "m", "stream": "true"}, ("file", "a.wav", SOUND)), HEADERS)
