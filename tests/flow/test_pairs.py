@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from aurixel.values import format_usd
-from tests.flow.pairs import NAMES, PAIRS, PATHS, Json, answering, events, pairing, speaking
+from tests.flow.pairs import NAMES, PAIRS, PATHS, Json, answering, events, pairing, speaking, whole
 from tests.flow.shared import House, Visit, visiting
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pairs"
@@ -158,3 +158,55 @@ async def test_pitfall_19_marks_of_cached_prefixes_survive(visit: Visit, pair: t
         sent = visit.up.requests[-1].body
         marked = b'"cache_control"' in sent or b'"prompt_cache_breakpoint"' in sent
         assert marked != ("dropped" in told and "cache_" in told.partition("dropped=")[2].replace("prompt_cache_key", ""))
+
+
+# A citation of the first word of "Oslo is cold.", as each dialect writes it.
+CITED: dict[str, Json] = {
+    "chat": {
+        "type": "url_citation",
+        "url_citation": {"url": "https://w.invalid/", "title": "W", "start_index": 0, "end_index": 4},
+    },
+    "responses": {"type": "url_citation", "url": "https://w.invalid/", "title": "W", "start_index": 0, "end_index": 4},
+    "messages": {
+        "type": "web_search_result_location",
+        "url": "https://w.invalid/",
+        "title": "W",
+        "encrypted_index": "Eo8B",
+        "cited_text": "Oslo",
+    },
+}
+
+
+def cited(dialect: str, reply: Json) -> list[Json]:
+    """The list of citations in a whole reply of the dialect, to be read or filled."""
+    if dialect == "chat":
+        found: list[Json] = reply["choices"][0]["message"].setdefault("annotations", [])
+    elif dialect == "responses":
+        found = reply["output"][0]["content"][0].setdefault("annotations", [])
+    else:
+        found = reply["content"][0].setdefault("citations", [])
+    return found
+
+
+async def test_citations_reach_the_client_and_go_to_nobody_without_their_proof(visit: Visit, pair: tuple[str, str]) -> None:
+    client, upstream = pair
+    answer = {**CASES["text"]["answer"], "parts": [{"text": "Oslo is cold."}]}
+    reply = whole(upstream, answer)
+    cited(upstream, reply).append(CITED[upstream])
+    visit.up.reply(json=reply, path=PATHS[upstream])
+    caller = await visit.caller()
+    async with speaking(client, visit.gw.url, caller.key) as sdk:
+        request = {"model": f"on-{upstream}", **CASES["text"]["request"][client]}
+        heard = await sdk.ask(request)
+        (found,) = cited(client, heard.reply.to_dict())
+        inner = found.get("url_citation", found)
+        assert (inner["url"], inner["title"]) == ("https://w.invalid/", "W")
+        # Given back to an upstream of the client's own dialect it has its proof, or is gone.
+        answering(visit.up, client, answer, streamed=False)
+        field = "input" if client == "responses" else "messages"
+        turns = [{"role": "user", "content": "Oslo?"}, *sdk.again(heard.reply), {"role": "user", "content": "Sure?"}]
+        await sdk.ask({**request, "model": f"on-{client}", field: turns})
+    sent = visit.up.requests[-1].body
+    assert b"Oslo is cold." in sent
+    if client == "messages":
+        assert (b"encrypted_index" in sent, b"Eo8B" in sent) == (upstream == client, upstream == client)
