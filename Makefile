@@ -18,6 +18,8 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input -q
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 PORT ?= 8700
+# How many processes run the tests: one a core; JOBS=0 for none beside pytest's own, to debug in.
+JOBS ?= auto
 ARGS ?=
 
 install: $(VENV)/.dev $(VENV)/.own  ## everything: to run, to test, to lint
@@ -27,7 +29,7 @@ run: install-run
 	$(VENV)/bin/aurixel dev --port $(PORT) $(ARGS)
 
 test: install
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Half of the kills on each store. It may take longer than a test may hang; what is missing fails here as it does in CI.
 KILLS ?= 1000
@@ -58,6 +60,7 @@ format: install
 
 docs: install
 	$(PY) -m tests.docs.settlement_page
+	$(PY) -m tests.docs.compatibility_page
 
 # The lock is resolved on the oldest Python we support; its wheels' hashes cover the later ones too.
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/bin/pip-compile -q --generate-hashes --no-emit-options --allow-unsafe --strip-extras

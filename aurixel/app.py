@@ -77,7 +77,11 @@ ROUTES: Final = {
     ("POST", "/v1/embeddings"): "openai_embeddings",
     ("POST", "/v1/moderations"): "openai_moderations",
     ("POST", "/v1/images/generations"): "openai_images",
+    ("POST", "/v1/images/edits"): "openai_image_edits",
+    ("POST", "/v1/images/variations"): "openai_image_variations",
     ("POST", "/v1/audio/speech"): "openai_speech",
+    ("POST", "/v1/audio/transcriptions"): "openai_transcriptions",
+    ("POST", "/v1/audio/translations"): "openai_translations",
 }
 # The dialect whose error shape a family's other pages use.
 FAMILIES: Final = {"openai": "openai_chat", "anthropic": "anthropic_messages"}

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
+from aurixel.catalog.prices import priced_by_units
 from aurixel.catalog.reader import Reader
-from aurixel.catalog.snapshot import REQUIRED, StoredCost, StoredModel, StoredPrice
+from aurixel.catalog.snapshot import PROMPTED, REQUIRED, StoredCost, StoredModel, StoredPrice
 from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.tomlfile import TomlFile, nearest
 from aurixel.values import USAGE_CLASSES
@@ -86,6 +87,10 @@ def _price(reader: Reader, models: Mapping[str, StoredModel], named: frozenset[s
                 reader.fault(f"a model for {operation!r} needs a price for {' and '.join(sorted(lacking))}")
             if one and not any(name.partition(".")[0] in one for name in rates):
                 reader.fault(f"a model for {operation!r} needs a price for {' or '.join(sorted(one))}")
+            elif operation in PROMPTED and "input" not in rates and not priced_by_units(operation, rates):
+                reader.fault(
+                    f"a model for {operation!r} that is priced by tokens needs a price for input", 'free is input = "0"'
+                )
     if len(reader.faults) > before or effective is None:
         return None
     return StoredPrice(model=model, effective_ms=effective, rates=rates)

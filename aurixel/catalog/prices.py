@@ -43,6 +43,8 @@ QUALIFIED: Final = frozenset({"images", "tool_calls"})
 UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {"images": "images", "speech": "characters", "transcription": "audio_seconds", "moderation": "requests"}
 )
+# The size and the quality of a picture that leaves them to the upstream.
+AUTO: Final = "auto"
 # What is charged beside either.
 _BESIDE: Final = ("requests", "tool_calls")
 
@@ -101,10 +103,17 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
             raise Unpriced(frozenset(unpriced), nanos)
         return nanos
 
+    def charge_at_most(self, counts: Counts) -> Nanos:
+        """As `charge`, with pictures whose size or quality is left to the upstream at the dearest that it may choose."""
+        charged = self.charge(counts)
+        for name, count in counts.items():
+            if (dearest := self._dearest_picture(name)) is not None:
+                charged = max(charged, -(-count * dearest // PER_MILLION))
+        return charged
+
     def by_units(self, operation: str) -> bool:
         """Whether a model of this operation is priced by its units (images, characters, seconds) and not by tokens."""
-        unit = UNITS.get(operation)
-        return unit is not None and any(name.partition(".")[0] == unit for name in self.rates)
+        return priced_by_units(operation, self.rates)
 
     def charged(self, operation: str, usage: Counts) -> Counts:
         """Of what was used, the classes that this model is priced by."""
@@ -156,6 +165,18 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
         """Those of `needs` that have no rate of their own."""
         return frozenset(name for name in needs if not self.prices(name))
 
+    def _dearest_picture(self, name: str) -> int | None:
+        """The highest rate of any picture that `name` leaves open; None where it leaves nothing open."""
+        base, *asked = name.split(".")
+        if base != "images" or AUTO not in asked:
+            return None
+        return max(
+            rate
+            for known, rate in self.rates.items()
+            if known.partition(".")[0] == base
+            and all(mine in (AUTO, theirs) for mine, theirs in zip(asked, known.split(".")[1:], strict=False))
+        )
+
     def _general(self, name: str) -> int | None:
         """The rate of a qualified class under a shorter name: `images.1024x1024.hd`, then `images.1024x1024`, then `images`."""
         if name.partition(".")[0] not in QUALIFIED:
@@ -185,6 +206,12 @@ class Timeline(msgspec.Struct, frozen=True):
             return self.books[-1]
         index = bisect_right(self.starts, at_ms)
         return self.books[index - 1] if index else None
+
+
+def priced_by_units(operation: str, classes: Iterable[str]) -> bool:
+    """Whether a price that has these classes is one by the units of the operation."""
+    unit = UNITS.get(operation)
+    return unit is not None and any(name.partition(".")[0] == unit for name in classes)
 
 
 def known_class(name: str) -> bool:

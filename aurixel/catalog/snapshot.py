@@ -25,6 +25,8 @@ REQUIRED: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingPr
     }
 )
 OPERATIONS: Final = tuple(REQUIRED)
+# Whose tokens never come without tokens of a prompt.
+PROMPTED: Final = frozenset({"images", "speech", "transcription"})
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from aurixel.cli.plugins import QuietHost, build_checks
+from aurixel.cli.plugins import build_checks
+from aurixel.cli.quiet import QuietHost
 from aurixel.cli.shell import Shell, absent_places, instant, many, shared, store_exists, table
 from aurixel.clock import SystemClock
 from aurixel.errors import ConfigError, ConfigFaults

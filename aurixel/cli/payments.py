@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aurixel.cli.plugins import QuietHost
+from aurixel.cli.quiet import QuietHost
 from aurixel.cli.shell import placing
 from aurixel.clock import SystemClock
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from aurixel.cli.quiet import QuietHost
 from aurixel.cli.shell import Shell, placing, shared, table
-from aurixel.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
     from aurixel.config import Settings
@@ -87,19 +85,6 @@ def with_plugin_commands(group: click.Group, config: str | None) -> click.Group:
     extended = click.Group(commands=dict(group.commands))
     registry.add_commands(extended, equip)
     return extended
-
-
-class QuietHost:
-    """What a plugin instance gets in a command: it answers what it is asked, and runs nothing of its own."""
-
-    def __init__(self, name: str) -> None:
-        self.log = logging.getLogger(f"aurixel.plugin.{name}")
-        self.clock: Clock = SystemClock()
-
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Never runs it: there is no gateway here."""
-        del name
-        work.close()
 
 
 def checks_of(settings: Settings) -> list[PolicyCheck]:

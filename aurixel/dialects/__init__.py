@@ -12,10 +12,12 @@ from aurixel.dialects.families import Family, encode_error, family_of, model_car
 from aurixel.dialects.openai_chat import OpenAIChat
 from aurixel.dialects.openai_completions import OpenAICompletions
 from aurixel.dialects.openai_embeddings import OpenAIEmbeddings
+from aurixel.dialects.openai_image_edits import OpenAIImageEdits, OpenAIImageVariations
 from aurixel.dialects.openai_images import OpenAIImages
 from aurixel.dialects.openai_moderations import OpenAIModerations
 from aurixel.dialects.openai_responses import OpenAIResponses
 from aurixel.dialects.openai_speech import OpenAISpeech
+from aurixel.dialects.openai_transcriptions import OpenAITranscriptions, OpenAITranslations
 from aurixel.plugin.contracts import Dialect
 from aurixel.plugin.hookspecs import hookimpl
 
@@ -31,7 +33,11 @@ def register_dialects() -> Iterable[type[Dialect]]:
         OpenAIEmbeddings,
         OpenAIModerations,
         OpenAIImages,
+        OpenAIImageEdits,
+        OpenAIImageVariations,
         OpenAISpeech,
+        OpenAITranscriptions,
+        OpenAITranslations,
     )
 
 
@@ -41,10 +47,14 @@ __all__ = [
     "OpenAIChat",
     "OpenAICompletions",
     "OpenAIEmbeddings",
+    "OpenAIImageEdits",
+    "OpenAIImageVariations",
     "OpenAIImages",
     "OpenAIModerations",
     "OpenAIResponses",
     "OpenAISpeech",
+    "OpenAITranscriptions",
+    "OpenAITranslations",
     "encode_error",
     "family_of",
     "model_card",

@@ -146,7 +146,7 @@ class AnthropicMessages(MessagesCodec):
 
     def patch_count(self, request: ParsedRequest, model: str) -> Body:
         """See `CountsTokens`."""
-        return patched(request.fields, Changes(model=model), {}, default_limit_field="max_tokens")
+        return patched(request.fields, Changes(model=model), {}, limit_field="max_tokens")
 
     def read_count(self, body: bytes) -> int:
         """See `CountsTokens`."""
@@ -183,7 +183,7 @@ class AnthropicMessages(MessagesCodec):
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Usage comes unasked in this dialect."""
-        return patched(request.fields, changes, {}, default_limit_field="max_tokens")
+        return patched(request.fields, changes, {}, limit_field="max_tokens")
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""

@@ -6,7 +6,6 @@ asked. Whatever `parse_request` let pass and is still malformed is a `ClientErro
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -52,8 +51,6 @@ _KNOWN: Final = frozenset(
         "workspace_id",
     }
 )
-# What is told of a name that the client made up must be a name.
-_FIELD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NO_RAW: Final = msgspec.Raw()
 
 
@@ -116,7 +113,7 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
         if name not in _KNOWN:
             if name == "mcp_servers" and given(fields, name) is not None:
                 raise unsupported(name, "Letting the upstream ask servers")
-            losses.drop(name if _FIELD.fullmatch(name) else "?")
+            losses.drop(name)
     choice, parallel = _choice(fields)
     if request.output_limit == 0:
         raise unsupported("max_tokens", "Filling a cache without an answer with this model")
@@ -166,7 +163,7 @@ def _output(fields: Fields, losses: Losses) -> tuple[Effort | None, Format | Non
     config = decode_field(_OUTPUT, raw, "output_config", "an object")
     for name in _NAMES.decode(raw):
         if name not in ("effort", "format"):
-            losses.drop(f"output_config.{name}" if _FIELD.fullmatch(name) else "output_config")
+            losses.drop(f"output_config.{name}")
     effort: Any = config.effort
     if effort is not None and effort not in _EFFORTS:
         raise wrong("output_config", "an object whose effort is low, medium, high, xhigh or max")

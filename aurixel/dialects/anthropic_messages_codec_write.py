@@ -75,6 +75,7 @@ class _Writing:
             if stops:
                 body["stop_sequences"] = stops
         if asked.user is not None:
+            losses.change("user")
             body["metadata"] = {"user_id": sha256(f"aurixel:{asked.user}".encode()).hexdigest()[:32]}
         if asked.cache is not None:
             self._blocks.mark(body, asked.cache)

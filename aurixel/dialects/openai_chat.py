@@ -71,6 +71,9 @@ _NOT_INPUT: Final = frozenset(
         "web_search_options",
     }
 )
+# Two words for the output limit.
+_OLDER: Final = "max_tokens"
+_NEWER: Final = "max_completion_tokens"
 _PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 _CACHE_TTL: Final = "30m"
 
@@ -163,7 +166,11 @@ class OpenAIChat(OpenAIChatCodec):
         new: dict[str, bytes] = {}
         if request.stream:
             new["stream_options"] = asking_usage(request.fields)
-        return patched(request.fields, changes, new, default_limit_field="max_completion_tokens")
+        fields = request.fields
+        if changes.output_limit_field == _OLDER and _NEWER in fields and _OLDER not in fields:
+            # A vendor that knows the older word alone would ignore the newer one, and write more than is held for.
+            fields = {_OLDER if name == _NEWER else name: raw for name, raw in fields.items()}
+        return patched(fields, changes, new, limit_field=changes.output_limit_field or _NEWER)
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""

@@ -5,7 +5,6 @@ What has no canonical name goes to `Losses` under the client's own word; what mu
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, TypeAlias, cast
 
 import msgspec
@@ -112,7 +111,6 @@ _ELSEWHERE: Final = frozenset(
         "max_completion_tokens",
         "max_tokens",
         "messages",
-        "metadata",
         "modalities",
         "model",
         "n",
@@ -129,8 +127,6 @@ _ELSEWHERE: Final = frozenset(
         "user",
     }
 )
-# Names of fields are the client's own words: what goes into a report is short and plain.
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _NULL: Final = msgspec.Raw(b"null")
 
 
@@ -148,7 +144,7 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
         elif name not in _ELSEWHERE and raw != _NULL:
             if name == "web_search_options":
                 raise unsupported(name, "A search by the upstream with this model")
-            losses.drop(name if _NAME.fullmatch(name) else "(other)")
+            losses.drop(name)
     if "modalities" in fields:
         _check_modalities(request)
     if isinstance(stop := values.get("stop"), str):

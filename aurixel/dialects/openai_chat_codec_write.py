@@ -98,6 +98,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
         if conversation.logprobs:
             body["top_logprobs"] = conversation.logprobs
     if conversation.user is not None:
+        losses.change("user")
         body["safety_identifier"] = sha256(b"aurixel:" + conversation.user.encode()).hexdigest()[:32]
     if conversation.format is not None:
         body["response_format"] = _format(conversation.format)

@@ -111,8 +111,7 @@ class OpenAICompletions(OpenAIMedia):
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. This endpoint has one word for the output limit, with every vendor."""
         new = {"stream_options": asking_usage(request.fields)} if request.stream else {}
-        changes = msgspec.structs.replace(changes, output_limit_field="max_tokens")
-        return patched(request.fields, changes, new, default_limit_field="max_tokens")
+        return patched(request.fields, changes, new, limit_field="max_tokens")
 
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""

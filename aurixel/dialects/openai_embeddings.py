@@ -1,6 +1,7 @@
 """`openai_embeddings`: POST /v1/embeddings. Texts or token numbers in, vectors out, as floats or base64 as the client asked.
 
-There is no output to charge: an embedding is paid for by its input. Refused is an answer without any vector.
+There is no output to charge: an embedding is paid for by its input, and a report of none is not believed. Refused is an answer
+without any vector.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class _EmbeddingReader:
             raise invalid("has no embeddings")
         told = reply.usage
         tokens = None if told is None else told.total_tokens if told.prompt_tokens is None else told.prompt_tokens
-        return used(None if tokens is None else {"input": tokens}, {"input": self._input_tokens}, {})
+        return used({"input": tokens} if tokens else None, {"input": self._input_tokens}, {})
 
 
 __all__ = ["OpenAIEmbeddings"]

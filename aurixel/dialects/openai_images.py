@@ -28,7 +28,7 @@ from aurixel.dialects.openai_pictures import MAX_PICTURES, PictureReplyReader, P
 from aurixel.plugin.contracts import ParsedRequest, ReplyReader, StreamReader
 
 MAX_PREVIEWS: Final = 3
-_NOT_INPUT: Final = frozenset(
+NOT_INPUT: Final = frozenset(
     {
         "background",
         "complexity",
@@ -69,7 +69,7 @@ class OpenAIImages(OpenAIMedia):
         if stream and count > 1:
             raise unsupported("n", "A stream of more than one picture")
         refuse_unpriced(fields)
-        text_bytes = sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT)
+        text_bytes = sum(len(raw) for name, raw in fields.items() if name not in NOT_INPUT)
         return ParsedRequest(
             dialect=self.name,
             model=model,
@@ -101,4 +101,4 @@ def refuse_unpriced(fields: Fields) -> None:
             raise unpriced(name, "This")
 
 
-__all__ = ["OpenAIImages"]
+__all__ = ["MAX_PREVIEWS", "NOT_INPUT", "OpenAIImages", "refuse_unpriced"]

@@ -37,7 +37,7 @@ class OpenAIMedia:
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`."""
-        return patched(request.fields, changes, {}, default_limit_field="max_tokens")
+        return patched(request.fields, changes, {}, limit_field="max_tokens")
 
     def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`."""

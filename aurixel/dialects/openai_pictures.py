@@ -18,7 +18,8 @@ from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import Usage
 
 MAX_PICTURES: Final = 128
-_WORD: Final = re.compile(r"[A-Za-z0-9_:/-]{1,64}")
+# A size or a quality: as a price may be written, and too short to hold anything else.
+_WORD: Final = re.compile(r"[A-Za-z0-9_:/-]{1,24}")
 _SIZE: Final = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 # What a picture without any report is taken for: tokens of a square of 1024 pixels, by quality; and a preview's.
 _SQUARE: Final = 1024 * 1024

@@ -47,6 +47,7 @@ _NOT_INPUT: Final = frozenset(
         "max_output_tokens",
         "max_tool_calls",
         "metadata",
+        "modalities",
         "model",
         "moderation",
         "parallel_tool_calls",
@@ -133,6 +134,7 @@ _INPUT: Final = msgspec.json.Decoder(list[_Item] | str)
 _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CACHE: Final = msgspec.json.Decoder(_CacheOptions)
 _REASONING: Final = msgspec.json.Decoder(_Reasoning)
+_MODALITIES: Final = msgspec.json.Decoder(list[str])
 _ABSENT: Final = (msgspec.Raw(), msgspec.Raw(b"null"))
 _MAX_NESTING: Final = 8  # a namespace's tools make one
 _FALSE: Final = b"false"
@@ -174,7 +176,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Usage comes unasked in this dialect."""
-        return patched(request.fields, changes, {"store": _FALSE}, default_limit_field="max_output_tokens")
+        return patched(request.fields, changes, {"store": _FALSE}, limit_field="max_output_tokens")
 
     def parse_count(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
         """See `CountsTokens`. It asks for nothing that an answer alone would need."""
@@ -182,7 +184,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
 
     def patch_count(self, request: ParsedRequest, model: str) -> Body:
         """See `CountsTokens`."""
-        return patched(request.fields, Changes(model=model), {}, default_limit_field="max_output_tokens")
+        return patched(request.fields, Changes(model=model), {}, limit_field="max_output_tokens")
 
     def read_count(self, body: bytes) -> int:
         """See `CountsTokens`."""
@@ -244,6 +246,10 @@ class _Reading:
             mode = decode_field(_REASONING, raw, "reasoning", "an object").mode
             if mode not in (None, "standard"):
                 raise unpriced("reasoning", "This mode of reasoning")
+        if (raw := given(fields, "modalities")) is not None:
+            asked = decode_field(_MODALITIES, raw, "modalities", "a list of strings")
+            if any(modality != "text" for modality in asked):
+                raise unpriced("modalities", "This modality")
         if (raw := given(fields, "prompt_cache_options")) is not None:
             options = decode_field(_CACHE, raw, "prompt_cache_options", "an object")
             if options.comparison_response_id is not None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aurixel.dialects.openai_responses_codec_items import NAME, Annotation, WireItem, citation_of, reasoning_text
+from aurixel.dialects.openai_responses_codec_parts import NAME, Annotation, WireItem, citation_of, reasoning_text
 from aurixel.dialects.openai_responses_codec_replies import (
     ITEM,
     WireReply,

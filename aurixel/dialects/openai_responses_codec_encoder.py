@@ -23,7 +23,7 @@ from aurixel.dialects.openai_responses_codec_replies import (
     text_part,
 )
 from aurixel.dialects.openai_responses_codec_tools import Json, Name, places_of
-from aurixel.dialects.openai_responses_codec_write import annotation
+from aurixel.dialects.openai_responses_codec_transcript import annotation
 from aurixel.dialects.readers import invalid
 from aurixel.plugin.canonical import (
     Began,

@@ -63,7 +63,7 @@ _ELSEWHERE: Final = frozenset(
         "include",
         "input",
         "instructions",
-        "metadata",
+        "modalities",
         "model",
         "prompt_cache_options",
         "prompt_cache_retention",

@@ -13,14 +13,14 @@ from typing import Final
 import msgspec
 
 from aurixel.dialects.carriers import carried
-from aurixel.dialects.openai_responses_codec_items import (
+from aurixel.dialects.openai_responses_codec_parts import (
     NAME,
     WireItem,
     citations_of,
     reasoning_text,
 )
 from aurixel.dialects.openai_responses_codec_tools import Json, Name, Wire, places_of
-from aurixel.dialects.openai_responses_codec_write import annotation
+from aurixel.dialects.openai_responses_codec_transcript import annotation
 from aurixel.dialects.readers import invalid
 from aurixel.plugin.canonical import Citation, Part, Refusal, Reply, Stop, Text, Thinking, ToolCall
 from aurixel.plugin.contracts import ParsedRequest

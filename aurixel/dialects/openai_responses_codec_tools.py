@@ -39,6 +39,7 @@ class WireTool(Wire, frozen=True):
     defer_loading: bool | None = None
     output_schema: msgspec.Raw = msgspec.Raw()
     allowed_callers: msgspec.Raw = msgspec.Raw()
+    external_web_access: bool | None = None
     tools: list[WireTool] | None = None
 
 
@@ -98,8 +99,11 @@ class Tools:
         self.listed: list[tuple[str, WireTool]] = []
         self.flat: dict[Name, str] = {}
         self.places: dict[str, Name] = {}
+        self.searches = False  # there was a search that reaches nothing outside; it is left out
         for tool in tools:
-            if tool.type == "namespace":
+            if tool.type.startswith("web_search") and tool.external_web_access is False:
+                self.searches = True
+            elif tool.type == "namespace":
                 for inner in tool.tools or ():
                     self._add(inner, tool.name)
             else:
@@ -164,7 +168,10 @@ def places_of(request: ParsedRequest) -> Mapping[str, Name]:
 
 
 def read_tools(tools: Tools, losses: Losses) -> tuple[Tool, ...]:
-    """The tools in the canonical form."""
+    """The tools in the canonical form. A search that may not reach the web is told as lost: one of the agents asks for it
+    whatever its user wants. Any other has been refused."""
+    if tools.searches:
+        losses.drop("tools.web_search")
     return tuple([_tool(name, tool, losses) for name, tool in tools.listed])
 
 

@@ -90,7 +90,7 @@ class OpenAISpeech(OpenAIMedia):
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Only events report tokens."""
         new = {"stream_format": b'"sse"'} if changes.by_tokens else {}
-        return patched(request.fields, changes, new, default_limit_field="max_tokens")
+        return patched(request.fields, changes, new, limit_field="max_tokens")
 
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`. Nobody asks: sound is never read as a whole."""

@@ -14,11 +14,12 @@ from aurixel.plugin.contracts import Body, Changes
 DROPPED: Final = frozenset({"billing_policy", "user_profile_id", "workspace_id"})
 
 
-def patched(fields: Fields, changes: Changes, new: Mapping[str, bytes], *, default_limit_field: str) -> Body:
-    """The body in slices. `new` are fields that replace or follow the client's own, as JSON."""
+def patched(fields: Fields, changes: Changes, new: Mapping[str, bytes], *, limit_field: str) -> Body:
+    """The body in slices. `new` are fields that replace or follow the client's own, as JSON; `limit_field` is the dialect's
+    word for the output limit."""
     new = {**new, "model": msgspec.json.encode(changes.model)}
     if changes.output_limit is not None:
-        new[changes.output_limit_field or default_limit_field] = msgspec.json.encode(changes.output_limit)
+        new[limit_field] = msgspec.json.encode(changes.output_limit)
     slices: list[bytes] = []
     separator = b"{"
     for name, raw in fields.items():

@@ -83,14 +83,25 @@ class Translation:
     """One request and its answer. `ClientError` at once where something must not be lost and cannot be carried."""
 
     def __init__(
-        self, client: Dialect, upstream: Dialect, request: ParsedRequest, rules: ModelRules, asked_at: int = 0
+        self,
+        client: Dialect,
+        upstream: Dialect,
+        request: ParsedRequest,
+        rules: ModelRules,
+        *,
+        asked_at: int = 0,
+        output_limit: int | None = None,
     ) -> None:
-        """`asked_at`: seconds since the epoch, for replies whose upstream does not say when they were made."""
+        """`asked_at`: seconds since the epoch, for replies whose upstream does not say when they were made. `output_limit`:
+        tokens that the credit affords, where the client set no limit: a budget for thinking must fit under it."""
         reader, self._writer = cast(ChatCodec, client), cast(ChatCodec, upstream)
         self._client, self._asked, self._asked_at = reader, request, asked_at
         self.dialect = upstream
         self.losses: Losses | None = Losses(reader.words)
-        self._written = self._writer.write(reader.read(request, self.losses), rules, self.losses)
+        conversation = reader.read(request, self.losses)
+        if output_limit is not None and conversation.max_output is None:
+            conversation = msgspec.structs.replace(conversation, max_output=output_limit)
+        self._written = self._writer.write(conversation, rules, self.losses)
         self.request = upstream.parse_request(self._written.body, {})
 
     def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:

@@ -127,7 +127,10 @@ class IncomingRequest(HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """A piece of the body; a future where the next one must wait."""
         if self._exchange is not None:
-            return self._exchange.body.feed(chunk)
+            wait = self._exchange.body.feed(chunk)
+            if wait is not None:
+                self._stream.holds(wait)
+            return wait
         return self._page.data_received(chunk) if self._page is not None else None
 
     def finish(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import socket
 from typing import Any, Protocol
 
@@ -73,6 +74,16 @@ class ClientStream(IOStream):
         """The connection is ready for its next request, part of which may have come already."""
         self.phase, self.since = Phase.HEADERS if self.has_more else Phase.IDLE, self.now()
         self.read_chunk_size = min(_FIRST_READ, self._chunk_bytes)
+
+    def holds(self, until: asyncio.Future[None]) -> None:
+        """Nothing more of the body is taken until then, and the time it takes is not the client's."""
+        spent, self.since = self.now() - self.since, math.inf
+
+        def goes_on(_: object) -> None:
+            if self.phase is Phase.BODY:
+                self.since = self.now() - spent
+
+        until.add_done_callback(goes_on)
 
     @property
     def has_more(self) -> bool:

@@ -38,7 +38,8 @@ class Books:
     reported; `committed` whether the client has had a byte, `answered` whether it has had its whole answer, `delivered` how
     many bytes of the stream's output it has had (handed to its connection, whatever that did with them), `left` whether it
     has left and its upstream is read on without it. `events`: the client is being sent an event stream. `underway`: the
-    upstream tried last may have seen the request. `crossing`: how the request went there.
+    upstream tried last may have seen the request, and of an upload all of it. `begun`: a part of an upload has been sent,
+    which cannot be sent again. `crossing`: how the request went there.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Books:
         "_rules",
         "_surprised",
         "answered",
+        "begun",
         "committed",
         "consumed",
         "crossing",
@@ -76,6 +78,7 @@ class Books:
         self.answered = False
         self.delivered = 0
         self.left = False
+        self.begun = False
         self.underway = False
         self.consumed: Usage | None = None
         self.settlement: Settlement | None = None
@@ -90,6 +93,17 @@ class Books:
     def asked(self) -> None:
         """From now on the upstream may have seen the request, and bill us for it."""
         self.underway = True
+
+    def answers(self) -> None:
+        """The upstream answers: it works, whatever it has been sent, and what an upload asks for is what it has by now."""
+        self.underway = True
+        upload = self.crossing.request.upload
+        if upload is not None and upload.request is not None:
+            self.crossing = Straight(self.crossing.dialect, upload.request)
+
+    def begins(self) -> None:
+        """A part of the upload is on its way: nobody has it any more, so that no other upstream can be asked."""
+        self.begun = True
 
     async def __aenter__(self) -> Books:
         return self
@@ -151,7 +165,11 @@ class Books:
         """All that the upstream reported, or was seen to generate."""
         if self.reader is not None:
             return self.reader.estimate(self.offer.input_tokens)
-        return self.whole or Usage({"input": self.offer.input_tokens}, measured=False)
+        if self.whole is not None:
+            return self.whole
+        upload = self.offer.request.upload
+        units = upload.units if upload is not None else {}
+        return Usage({"input": self.offer.input_tokens, **units}, measured=False)
 
     def _answers(self, usage: Usage) -> bool:
         """Whether there is output in it, or should be none."""

@@ -6,6 +6,7 @@ It reports losses by the names of fields, never by their values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -22,20 +23,27 @@ STRICT_LIMIT: Final = "strict"
 KINDS: Final = ("dropped", "emulated", "changed")
 
 
-def cross(offer: Offer, upstream: Dialect) -> Crossing:
-    """The way to an upstream of that dialect.
+def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing:
+    """The way to an upstream of that dialect. `output_limit`: in tokens, where credit demands one.
 
     Raises `ClientError`: "unsupported_parameter" for what must not be lost and cannot be carried, "translation_lossy" for
     any loss where the caller is strict, "unpriced_feature" where the translation would use what has no price.
     """
     if upstream is offer.dialect:
         return Straight(upstream, offer.request)
-    translation = Translation(offer.dialect, upstream, offer.request, offer.model.rules, offer.head.at_ms // 1000)
+    translation = Translation(
+        offer.dialect,
+        upstream,
+        offer.request,
+        offer.model.rules,
+        asked_at=offer.head.at_ms // 1000,
+        output_limit=output_limit,
+    )
     if missing := offer.price.missing(translation.request.needs - offer.request.needs):
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")
     if translation.losses and _strict(offer):
-        fields = ", ".join(name for _, names in _kinds(translation.losses) for name in names)
+        fields = ", ".join(name for _, names in _kinds(translation.losses) for name in _shown(names))
         raise ClientError(
             "translation_lossy", f"The model '{offer.model.id}' is of another API family, which has no equal of: {fields}."
         )
@@ -48,9 +56,7 @@ def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:
         return ()
     told = [f"{client.name} to {crossing.dialect.name}"]
     for kind, names in _kinds(crossing.losses):
-        more = len(names) - Losses.MOST
-        shown = ",".join(list(names)[: Losses.MOST])
-        told.append(f"{kind}={shown}" + (f",+{more}" if more > 0 else ""))
+        told.append(f"{kind}={','.join(_shown(names))}")
     return ((REPORT_HEADER, "; ".join(told)),)
 
 
@@ -66,6 +72,12 @@ def _kinds(losses: Losses) -> Iterable[tuple[str, Mapping[str, None]]]:
     for kind in KINDS:
         if names := getattr(losses, kind):
             yield kind, names
+
+
+def _shown(names: Mapping[str, None]) -> list[str]:
+    """The first of them, and how many more there are."""
+    more = len(names) - Losses.MOST
+    return [*islice(names, Losses.MOST), *((f"+{more}",) if more > 0 else ())]
 
 
 def _strict(offer: Offer) -> bool:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeVar
 
-from aurixel.errors import ProviderError, RequestError
+from aurixel.errors import ClientGone, ProviderError, RequestError
 from aurixel.plugin.contracts import OpensItself, Outgoing, UpstreamReply
 from aurixel.registry import CallSite
 from aurixel.upstream import Timeouts
@@ -52,7 +52,7 @@ class Guarded(AbstractAsyncContextManager[UpstreamReply]):
         try:
             async with asyncio.timeout_at(min(loop.time() + seconds, self._end)):
                 return await work()
-        except (RequestError, StopAsyncIteration):
+        except (RequestError, ClientGone, StopAsyncIteration):  # a body that is a stream ends as its client does
             raise
         except TimeoutError:
             raise ProviderError("upstream_timeout", "The upstream did not answer in time.") from None

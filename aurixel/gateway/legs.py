@@ -7,7 +7,7 @@ upstreams that are at work to be read to their end: then no other leg is tried, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -16,11 +16,12 @@ from aurixel.dialects.translation import Crossing
 from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
 from aurixel.gateway.crossing import cross
 from aurixel.gateway.exchange import Exchange
+from aurixel.gateway.intake import Onward
 from aurixel.gateway.leaving import Interruptible
 from aurixel.gateway.relay import Delivery, Refused
 from aurixel.gateway.routing import Leg
 from aurixel.metrics import RequestMetrics
-from aurixel.plugin.contracts import Attempt, Changes, Outgoing
+from aurixel.plugin.contracts import AnyBody, Attempt, Changes, Outgoing
 from aurixel.registry import Observers
 from aurixel.upstream import Upstream, outbound_headers
 from aurixel.values import UpstreamAttempted
@@ -113,7 +114,7 @@ class Legs:
         failure: RequestError | None = None
         for leg in legs:
             try:
-                crossing = cross(books.offer, leg.dialect)
+                crossing = cross(books.offer, leg.dialect, output_limit)
             except ClientError as error:
                 failure = failure or error
                 continue
@@ -122,7 +123,7 @@ class Legs:
             except Refused:
                 raise
             except ProviderError as error:
-                if books.committed or books.left or books.settlement is not None:
+                if books.begun or books.committed or books.left or books.settlement is not None:
                     raise
                 failure = error
         assert failure is not None  # a plan has a leg
@@ -136,8 +137,12 @@ class Legs:
         try:
             outgoing = self._prepare(leg, crossing, delivery, output_limit)
             books.upstream = block.name
-            async with block.open(outgoing, self._upstream, books.asked) as reply:
+            # Of an upload the upstream has seen nothing to bill us for until it has all of it, or has answered.
+            asked = books.asked if isinstance(outgoing.body, Sequence) else _nothing
+            async with block.open(outgoing, self._upstream, asked) as reply:
                 status = reply.status
+                if 200 <= status < 300:
+                    books.answers()
                 await delivery.relay(reply, block, read_on)
             code = ""
         except RequestError as error:
@@ -176,7 +181,11 @@ class Legs:
         offer, field = delivery.books.offer, leg.upstream.provider.output_limit_field
         by_tokens = not offer.price.by_units(offer.dialect.operation)
         changes = Changes(model=leg.model, output_limit=output_limit, output_limit_field=field, by_tokens=by_tokens)
-        body = leg.dialect.patch_request(crossing.request, changes)
+        written = leg.dialect.patch_request(crossing.request, changes)
+        body: AnyBody = written
+        upload, books = crossing.request.upload, delivery.books
+        if upload is not None and not upload.whole:
+            body = Onward(written, delivery.exchange, upload, begins=books.begins, ends=books.asked)
         straight = crossing.losses is None
         attempt = Attempt(
             operation=leg.dialect.operation,
@@ -188,6 +197,9 @@ class Legs:
             headers=outbound_headers(offer.head.headers) if straight else (),
         )
         return leg.upstream.prepare(attempt, body)
+
+
+def _nothing() -> None: ...
 
 
 def _shutting_down() -> GatewayError:

@@ -75,7 +75,8 @@ class Offers:
             self._metrics.unpriced()
             raise GatewayError("model_unpriced", f"The model '{model.id}' has no price at present and is not served.")
         by_units = price.by_units(dialect.operation)
-        missing = price.missing({*request.needs, *request.most} if by_units else request.needs)
+        needs = dict.fromkeys((*request.needs, *request.most), 1)
+        missing = price.missing(price.charged(dialect.operation, needs) if by_units else request.needs)
         if missing:
             self._metrics.unpriced()
             what = ", ".join(sorted(missing))

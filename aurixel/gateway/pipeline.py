@@ -20,6 +20,7 @@ from aurixel.gateway.books import Books
 from aurixel.gateway.counting import Counting
 from aurixel.gateway.exchange import Exchange, RequestHead
 from aurixel.gateway.faults import answer_error, log_bug
+from aurixel.gateway.intake import Intake
 from aurixel.gateway.legs import Legs
 from aurixel.gateway.offers import Offers
 from aurixel.gateway.policy import Policy
@@ -74,6 +75,7 @@ class Pipeline:
         reply_limit: int,
     ) -> None:
         self._auth, self._dialects, self._offers, self._policy = auth, dialects, offers, policy
+        self._intake = Intake(dialects.values())
         self._ledger, self._matrix, self._routing, self._legs = ledger, matrix, routing, legs
         self._counting = counting
         self._metrics, self._observers, self._clock, self._reply_limit = metrics, observers, clock, reply_limit
@@ -122,7 +124,7 @@ class Pipeline:
 
     async def _serve(self, ticket: Ticket, exchange: Exchange, course: Course) -> None:
         head, principal, dialect, mark = exchange.head, ticket.principal, ticket.dialect, course.timing.mark
-        request = dialect.parse_request(await exchange.body.all(), head.headers)
+        request = await self._intake.read(dialect, exchange)
         offer = self._offers.make(head, principal, dialect, request, request.model)
         mark("parse")
         async with self._policy.ask(principal, offer.facts()) as permit:
@@ -174,7 +176,7 @@ class Pipeline:
                     model=books.offer.model.id,
                     upstream=settled.upstream,
                     dialect=ticket.dialect.name,
-                    stream=books.offer.request.stream,
+                    stream=books.crossing.request.stream,
                     ending=ending,
                     status=settled.status,
                     cost=settled.cost,

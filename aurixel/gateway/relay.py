@@ -65,7 +65,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         self.timing.mark("upstream")
         if not 200 <= reply.status < 300:
             raise await refusal(reply, upstream, translated=self.books.crossing.losses is not None)
-        if self.books.offer.request.stream:
+        if self.books.crossing.request.stream:
             await self._stream(reply, read_on)
         else:
             await self._whole(reply)

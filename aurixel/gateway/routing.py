@@ -12,8 +12,8 @@ from aurixel.dialects.translation import translates
 from aurixel.errors import ClientError, ProviderError
 from aurixel.gateway.itself import Guarded
 from aurixel.plugin.contracts import (
+    AnyBody,
     Attempt,
-    Body,
     Classified,
     Dialect,
     OpensItself,
@@ -42,7 +42,7 @@ class UpstreamBlock:
         self._prepare = CallSite(provider.kind, "prepare", meter)
         self._classify = CallSite(provider.kind, "classify", meter)
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """The provider's `prepare`; `ProviderError("plugin_bug")` where it fails."""
         try:
             return self._prepare.call(self.provider.prepare, attempt, body)

@@ -47,7 +47,7 @@ def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: Pr
     input_rate, output_rate = (0, 0) if by_units else (price.dearest_input, price.dearest_output)
     fixed = -(-input_tokens * input_rate // PER_MILLION) - (-price.rates.get("requests", 0) // PER_MILLION)
     if by_units:
-        fixed += price.charge(request.most)
+        fixed += price.charge_at_most(request.most)
     for need in request.needs:
         if need.startswith("tool_calls."):
             most = request.calls.get(need, TOOL_CALLS)

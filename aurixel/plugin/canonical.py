@@ -7,6 +7,7 @@ print nothing of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
@@ -201,14 +202,20 @@ class Conversation(_Content, frozen=True, kw_only=True):
     cache: CacheTtl | None = None
 
 
+# What may be told of a field that a client has made up.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.()-]{1,64}")
+
+
 class Losses:
     """What a translation could not carry over as it was. Field names only, never values; each name once.
 
-    `words`: a field of `Conversation` -> what the client's dialect calls it; other names are told as they are. At most
-    `MOST` names of each kind are kept, the rest is counted.
+    `words`: a field of `Conversation` -> what the client's dialect calls it; other names are told as they are, if they are
+    names: a client may call a field anything, and this goes into a header. At most `MOST` of each kind are told, the rest is
+    counted.
     """
 
     MOST: ClassVar[int] = 20
+    OTHER: ClassVar[str] = "(other)"
 
     def __init__(self, words: Mapping[str, str] = MappingProxyType({})) -> None:
         self._words = words
@@ -233,7 +240,9 @@ class Losses:
         self._add(self.changed, names)
 
     def _add(self, kind: dict[str, None], names: Iterable[str]) -> None:
-        kind.update(dict.fromkeys(self._words.get(name, name) for name in names))
+        for name in names:
+            word = self._words.get(name, name)
+            kind[word if _PLAIN.fullmatch(word) else self.OTHER] = None
 
     def __bool__(self) -> bool:
         return bool(self.dropped or self.emulated or self.changed)

@@ -21,8 +21,25 @@ from aurixel.values import NO_COUNTS, Counts, Outcome, Principal, RequestFacts, 
 
 # Header names are lower case; a name may repeat.
 Headers: TypeAlias = Sequence[tuple[str, str]]
-# A body is sent in slices, so that a patched 5 MB request is not copied.
+
+
+@runtime_checkable
+class BodyStream(Protocol):
+    """A body that is sent as it comes, and once: nobody has all of it.
+
+    What iterating it raises (`RequestError`, `ClientGone`) ends the call that sends it, and is what that call raises.
+    """
+
+    @property
+    def length(self) -> int | None:
+        """In bytes; None where only its end will tell."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+# A body is sent in slices, so that a patched 5 MB request is not copied. An upload that is still coming is a stream.
 Body: TypeAlias = Sequence[bytes]
+AnyBody: TypeAlias = Body | BodyStream
 
 
 # --- given to plugins ------------------------------------------------------------------------------------------------
@@ -123,6 +140,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     reply (`audio/*` for any of a kind); empty: JSON, or an event stream where it streams. `sent_as`: the media type the
     client is sent, empty for that of the reply. With `stream` a reply goes out as it comes, whatever its type.
 
+    `upload`: what reads its body, where that is an upload (`TakesUploads`); it may still be coming.
     `limitable`: an output limit can be sent. Where it cannot, credit must cover the longest answer.
     """
 
@@ -139,15 +157,48 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     most: Counts = NO_COUNTS
     replies: tuple[str, ...] = ()
     sent_as: str = ""
+    upload: UploadReader | None = None
     limitable: bool = True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dialect}>"
 
 
+class UploadReader(Protocol):
+    """Reads one upload as it streams past, and keeps no more of it than the request is made of. Pure; driven with bytes.
+
+    `request`: what is asked for, once the parts that decide the model and the price have come; None until then. All that
+    was fed up to then is kept, until `let_go`, for `Dialect.patch_request`, which gives those bytes anew. `size` is how many
+    bytes were fed, `whole` whether `finish` has found that all is there. `units`: what it comes to in units that are no
+    tokens, as `ParsedRequest.most` names them: exactly or well guessed once it is whole, else at most.
+    """
+
+    @property
+    def request(self) -> ParsedRequest | None: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def whole(self) -> bool: ...
+
+    @property
+    def units(self) -> Counts: ...
+
+    def feed(self, chunk: bytes) -> None:
+        """The next bytes. `ClientError` for what is not a sound request of the dialect."""
+
+    def finish(self) -> ParsedRequest:
+        """No more will come: the request. `ClientError` where something is missing."""
+
+    def let_go(self) -> None:
+        """Keep nothing any more of what was fed."""
+
+
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """What the gateway changes in a passed-through body: the model's upstream name, usage asked for, and the output
-    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it.
+    limit where the client set none and the credit demands one. `output_limit_field` is the provider's word for it
+    in `openai_chat`, the one dialect that has two.
     `by_tokens`: the model is priced by tokens; a dialect that reports them in one form of reply only asks for that form."""
 
     model: str
@@ -269,6 +320,16 @@ class Dialect(Protocol):
 
 
 @runtime_checkable
+class TakesUploads(Protocol):
+    """A dialect whose bodies may be uploads: read as they come, and passed on meanwhile. The name of the model is the one
+    thing in them that is changed."""
+
+    def upload_reader(self, headers: Mapping[str, str], length: int | None) -> UploadReader | None:
+        """For a body of `length` bytes (None: nobody knows yet); None: it is none, and goes to `parse_request`, whole.
+        `ClientError` where the headers alone show that it cannot be read."""
+
+
+@runtime_checkable
 class CountsTokens(Protocol):
     """A dialect whose family has an endpoint that counts the input of a request and answers nothing. Providers name it
     under the operation `count` in their `dialects`, where the vendor has that endpoint."""
@@ -306,7 +367,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     url: str
     headers: tuple[tuple[str, str], ...]
-    body: Body
+    body: AnyBody
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -353,8 +414,8 @@ class Provider(Protocol):
 
     def __init__(self, settings: Any, host: Host) -> None: ...
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
-        """URL, headers and quirks; pure."""
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
+        """URL, headers and quirks; pure. `body` is a stream only in a dialect that takes uploads, and goes on as it is."""
 
     def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> Classified:
         """What a status other than 2xx means; pure. `body` is at most 64 KiB of the upstream's error text."""
@@ -443,8 +504,10 @@ __all__ = [
     "MODEL_TRAITS",
     "NO_COUNTS",
     "Allow",
+    "AnyBody",
     "Attempt",
     "Body",
+    "BodyStream",
     "Changes",
     "Classified",
     "Counts",
@@ -470,6 +533,8 @@ __all__ = [
     "Rewrite",
     "SpeaksLess",
     "StreamReader",
+    "TakesUploads",
+    "UploadReader",
     "UpstreamReply",
     "Verdict",
     "WatchesEnd",

@@ -383,10 +383,13 @@ def interim(status: int = 100, headers: Pairs = ()) -> Step:
 
 
 def answer(*, json: Any = None, body: bytes = b"", status: int = 200, headers: Pairs = (), cut: int | None = None) -> Step:
-    """Write one whole answer with its length; `cut`: the body in pieces of so many bytes."""
+    """Write one whole answer with its length, JSON unless `headers` say otherwise; `cut`: the body in pieces of so many
+    bytes."""
     if json is not None:
         body = jsonlib.dumps(json).encode()
-    pairs = [("Content-Type", "application/json"), *headers, ("Content-Length", str(len(body)))]
+    headers = list(headers)
+    typed = any(name.lower() == "content-type" for name, _ in headers)
+    pairs = [*(() if typed else (("Content-Type", "application/json"),)), *headers, ("Content-Length", str(len(body)))]
     if cut is None:
         return send(_head(status, pairs) + body)
     return send(_head(status, pairs), *slices(body, cut))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Protocol
@@ -14,8 +14,9 @@ import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
+from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Outgoing, UpstreamReply
-from aurixel.upstream.connections import Link, Slices, current, session, timeout_to_connect
+from aurixel.upstream.connections import Link, Poured, Slices, current, session, timeout_to_connect
 from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
 from aurixel.upstream.faults import Code, fault
 from aurixel.upstream.reply import Reply, open_reply
@@ -93,7 +94,8 @@ class Upstream:
 
         Raises `ProviderError`: "upstream_unreachable" (no connection, or it broke before an answer began),
         "upstream_died", "upstream_timeout", "upstream_invalid" (not HTTP, headers too large, an unknown encoding),
-        "plugin_bug" (a URL or header that cannot be sent).
+        "plugin_bug" (a URL or header that cannot be sent). Of a body that is a stream, what the stream raised; such a
+        request has a connection of its own, and is never sent again.
         """
         return _Call(self, outgoing, timeouts, sent)
 
@@ -109,12 +111,16 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._response: aiohttp.ClientResponse | None = None
+        self._poured: Poured | None = None
 
     async def __aenter__(self) -> UpstreamReply:
         outgoing = self._outgoing
         del self._outgoing  # an answer may take an hour, and the body is large
+        session = self._upstream.pooled
+        if not isinstance(outgoing.body, Sequence):
+            self._poured, session = Poured(outgoing.body, self._watch), self._upstream.single
         try:
-            answer = await self._send(outgoing, self._upstream.pooled)
+            answer = await self._send(outgoing, session)
             if isinstance(answer, str) and self._pool_was_stale():
                 self._upstream.metrics.retried()
                 answer = await self._send(outgoing, self._upstream.single)
@@ -124,12 +130,18 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         if isinstance(answer, Reply):
             return answer
         self._stop()
-        raise fault(answer)
+        raise self._not_sent() or fault(answer)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop()
+        if isinstance(exc, ProviderError) and (error := self._not_sent()) is not None:
+            raise error from None
+
+    def _not_sent(self) -> Exception | None:
+        """What ended a body that is a stream too early: it has to answer for what became of the connection."""
+        return self._poured.failed if self._poured is not None else None
 
     def connected(self, connection: Connection, link: Link) -> None:
         """See `Caller`."""
@@ -139,7 +151,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
             metrics.opened()
         else:
             metrics.reused()
-        self._watch.connected()
+        self._watch.connected(stream=self._poured is not None)
         self._sent()
 
     async def _send(self, outgoing: Outgoing, session: aiohttp.ClientSession) -> Reply | Code:
@@ -153,7 +165,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
                 outgoing.method,
                 URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
                 headers=[(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING],
-                data=Slices(outgoing.body) if outgoing.body else None,
+                data=Slices(outgoing.body) if isinstance(outgoing.body, Sequence) and outgoing.body else self._poured,
                 allow_redirects=False,
                 timeout=timeout_to_connect(min(self._timeouts.connect, self._timeouts.total)),
             )

@@ -17,7 +17,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from aurixel.plugin.contracts import Body
+from aurixel.plugin.contracts import Body, BodyStream
+from aurixel.upstream.deadlines import Watch
 
 USER_AGENT: Final = "aurixel"
 _MAX_HEADERS: Final = 128
@@ -132,6 +133,37 @@ class Slices(aiohttp.payload.Payload):
             body = (b"".join(body),)
         for piece in body:
             await writer.write(piece)
+
+
+class Poured(aiohttp.payload.Payload):
+    """A request body that is sent as it comes, and once. `failed` is what kept it from being sent whole, if it was not the
+    connection."""
+
+    _autoclose = True
+
+    def __init__(self, body: BodyStream, watch: Watch) -> None:
+        super().__init__(body)
+        self._size = body.length
+        self._watch = watch
+        self.failed: Exception | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a body is sent, not shown")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        pieces = aiter(self._value)
+        while True:
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                self.failed = error
+                raise
+            self._watch.sends()
+            await writer.write(piece)
+            self._watch.sends_no_more()
+        self._watch.sent()
 
 
 def session(tls: ssl.SSLContext, **options: Any) -> aiohttp.ClientSession:

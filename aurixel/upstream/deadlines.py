@@ -17,8 +17,9 @@ _APART: Final = 0.01  # seconds between two rounds over all calls at least, so t
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Deadlines of one call, in seconds. `connect`: until there is a connection; `first_byte`: from then to the status
-    and headers; `idle`: waiting for the next piece of the body; `total`: all of it, the reader's own pauses included."""
+    """Deadlines of one call, in seconds. `connect`: until there is a connection; `first_byte`: from then (of a body that is
+    a stream: from its end) to the status and headers; `idle`: waiting for the next piece of the body, or for room to send
+    one of a stream; `total`: all of it, the reader's own pauses included."""
 
     connect: float = 5.0
     first_byte: float = 600.0
@@ -77,7 +78,7 @@ class Watch:
     `cut` returns whether there was anything to break: false once the whole answer is here.
     """
 
-    __slots__ = ("_cut", "_head_by", "_ticker", "_timeouts", "_waiting_since", "began", "expired", "time")
+    __slots__ = ("_cut", "_head_by", "_head_here", "_ticker", "_timeouts", "_waiting_since", "began", "expired", "time")
 
     def __init__(self, ticker: Ticker, timeouts: Timeouts, cut: Callable[[], bool]) -> None:
         self.time = ticker.time
@@ -85,17 +86,35 @@ class Watch:
         self.expired = False
         self._ticker, self._timeouts, self._cut = ticker, timeouts, cut
         self._head_by: float | None = None
+        self._head_here = False
         self._waiting_since = _NOT_WAITING
 
-    def connected(self) -> None:
-        """There is a connection, and the request goes out on it: from now the head of the answer is awaited."""
+    def connected(self, *, stream: bool = False) -> None:
+        """There is a connection, and the request goes out on it: from now the head of the answer is awaited, unless the
+        body is a `stream`."""
         now = self.time()
-        self._head_by = now + self._timeouts.first_byte
+        if not stream:
+            self._head_by = now + self._timeouts.first_byte
         self.look(now)
+
+    def sends(self) -> None:
+        """A piece of the stream is on its way out."""
+        if not self._head_here:
+            self._waiting_since = self.time()
+
+    def sends_no_more(self) -> None:
+        """It has left, or there was room for it."""
+        if not self._head_here:
+            self._waiting_since = _NOT_WAITING
+
+    def sent(self) -> None:
+        """The stream has been sent: now the head of the answer is awaited, if it is not here already."""
+        if not self._head_here:
+            self.connected()
 
     def head_came(self) -> float:
         """The head of the answer is here; how long it took since the call began."""
-        self._head_by = None
+        self._head_by, self._head_here, self._waiting_since = None, True, _NOT_WAITING
         return self.time() - self.began
 
     def waits(self) -> None:

@@ -80,9 +80,9 @@ class Relay:
         time.sleep(AFTERWARDS)
         return json.loads(done.stdout), self.cpu() - before
 
-    def idle(self, count: int) -> float:
-        """Bytes of memory for each of `count` open, silent streams."""
-        command = [sys.executable, "-m", "tests.bench.load", "idle", str(self.port), self.key, str(count), str(count), "0"]
+    def idle(self, count: int, scenario: str = "idle") -> float:
+        """Bytes of memory for each of `count` open, silent streams, or of uploads that are nearly whole (`half`)."""
+        command = [sys.executable, "-m", "tests.bench.load", scenario, str(self.port), self.key, str(count), str(count), "0"]
         before = self.rss()
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -180,6 +180,22 @@ def measure(relays: list[Relay], rounds: int, scale: int) -> dict[str, Any]:
         return {"5 MB body, CPU ms": cpu / big * 1e3}
 
     figures |= compare(relays, rounds, big_run)
+    uploads = max(20 // scale, 4)
+
+    def upload_run(relay: Relay) -> dict[str, float]:
+        _, cpu = relay.load("upload", uploads, 2)
+        return {"25 MB upload, CPU ms": cpu / uploads * 1e3}
+
+    figures |= compare(relays, rounds, upload_run)
+    ours = next(relay for relay in relays if relay.name == "aurixel")
+    figures["50 uploads of 25 MB at once, MB each"] = {"aurixel": ours.idle(50, "half") / 1e6}
+    figures |= translation(ours, 2 * rounds, small, streams)
+
+    def speech_run(relay: Relay) -> dict[str, float]:
+        seen, _ = relay.load("speech", small, 4)
+        return {"speech, ms to the first byte p50": seen["first"]["p50"]}
+
+    figures |= compare(relays, rounds, speech_run)
     half = figures["small request, requests a second"]["aurixel"] / 2
 
     def half_run(relay: Relay) -> dict[str, float]:
@@ -191,6 +207,22 @@ def measure(relays: list[Relay], rounds: int, scale: int) -> dict[str, Any]:
     figures |= compare(relays, 1, lambda relay: {"open idle stream, KB": relay.idle(1000 // scale) / 1e3})
     figures["RSS after 1000 streams, MB"] = memory(relays)
     return figures
+
+
+def translation(ours: Relay, rounds: int, small: int, streams: int) -> dict[str, Any]:
+    """What a translation adds to the gateway's own pass-through, in turns: microseconds a request and a chunk."""
+    ours.load("cross", small, 16)
+    requests, chunks = [], []
+    for _ in range(rounds):
+        straight, crossed = ours.load("small", small, 16)[1] / small, ours.load("cross", small, 16)[1] / small
+        requests.append((crossed - straight) * 1e6)
+        _, passed = ours.load("stream", streams, 32)
+        _, written = ours.load("cross-stream", streams, 32)
+        chunks.append((written - passed - streams * (crossed - straight)) / (streams * DELTAS) * 1e6)
+    return {
+        "translation of a small request, CPU us": {"aurixel": statistics.median(requests)},
+        "translation of a chunk, CPU us": {"aurixel": statistics.median(chunks)},
+    }
 
 
 def memory(relays: list[Relay]) -> dict[str, float]:

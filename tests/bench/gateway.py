@@ -46,6 +46,32 @@ context = 128000
 max_output = 4096
 routes = [{{ upstream = "up", model = "bench-{name}" }}]
 """
+EAR_MODEL = """
+[models."bench-ear"]
+operations = ["transcription"]
+context = 16000
+max_output = 2000
+routes = [{ upstream = "up", model = "bench-upstream-ear" }]
+"""
+VOICE_MODEL = """
+[models."bench-voice"]
+operations = ["speech"]
+context = 4096
+max_output = 4096
+routes = [{ upstream = "up", model = "bench-voice" }]
+"""
+VOICE_PRICE = """
+[[price]]
+model = "bench-voice"
+effective = 2025-01-01
+characters = "15.00"
+"""
+EAR_PRICE = """
+[[price]]
+model = "bench-ear"
+effective = 2025-01-01
+audio_seconds = "0.0001"
+"""
 PRICE = """
 [[price]]
 model = "bench-{name}"
@@ -67,8 +93,8 @@ class Served(NamedTuple):
 def gateway(folder: Path, upstream: int, cpu: set[int]) -> Iterator[Served]:
     """Start it pinned to `cpu`, and end it."""
     names = ("small", "stream", "idle")
-    (folder / "models.toml").write_text("".join(MODEL.format(name=name) for name in names))
-    (folder / "prices.toml").write_text("".join(PRICE.format(name=name) for name in names))
+    (folder / "models.toml").write_text("".join(MODEL.format(name=name) for name in names) + EAR_MODEL + VOICE_MODEL)
+    (folder / "prices.toml").write_text("".join(PRICE.format(name=name) for name in names) + EAR_PRICE + VOICE_PRICE)
     conf = folder / "aurixel.toml"
     conf.write_text(CONF.format(folder=folder, upstream=upstream))
     env = {**os.environ, "AURIXEL_CONFIG": str(conf), "AURIXEL_BENCH_SECRET": "bench-0123456789-abcdefghijklmnop"}

@@ -1,13 +1,16 @@
 """The load generator: keep-alive connections, one request after another on each; prints what it saw as JSON.
 
-Run as `python -m tests.bench.load SCENARIO PORT KEY COUNT CONNECTIONS [RATE]`. Scenarios: small, big, stream, idle. With
-RATE (requests a second) small requests start at fixed instants, so that a slow answer does not slow the asking.
+Run as `python -m tests.bench.load SCENARIO PORT KEY COUNT CONNECTIONS [RATE]`. Scenarios: small, big, stream, idle, upload,
+half (uploads that stop before their end), speech, and cross and cross-stream: small and stream by a client of the other
+family. With RATE (requests a second) small requests start at fixed instants, so that a slow answer does not slow the asking.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
+import struct
 import sys
 from time import perf_counter
 from typing import cast
@@ -15,10 +18,17 @@ from typing import cast
 import uvloop
 
 BIG = 5_000_000
+UPLOAD = 25_000_000
 
 
 def request(scenario: str, key: str) -> bytes:
     """The bytes of one request."""
+    if scenario in ("upload", "half"):
+        return upload(key)
+    if scenario in ("cross", "cross-stream"):
+        return messages(key, stream=scenario == "cross-stream")
+    if scenario == "speech":
+        return speech(key)
     model = {"small": "small", "big": "small", "stream": "stream", "idle": "idle"}[scenario]
     content: object = "Say something short, please."
     if scenario == "big":
@@ -36,6 +46,49 @@ def request(scenario: str, key: str) -> bytes:
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
         f"content-type: application/json\r\naccept: application/json\r\nuser-agent: OpenAI/Python 3.54.0\r\n"
         f"x-stainless-lang: python\r\nx-stainless-retry-count: 0\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def messages(key: str, *, stream: bool) -> bytes:
+    """The small request, or the stream, as a client of the other family asks: it is translated."""
+    body = {
+        "model": f"bench-{'stream' if stream else 'small'}",
+        "system": "You are brief.",
+        "messages": [{"role": "user", "content": "Say something short, please."}],
+        "max_tokens": 100,
+    }
+    data = json.dumps(body | {"stream": True} if stream else body, separators=(",", ":")).encode()
+    head = (
+        f"POST /v1/messages HTTP/1.1\r\nhost: bench\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n"
+        f"accept: application/json\r\nanthropic-version: 2023-06-01\r\nuser-agent: Anthropic/Python 1.17.0\r\n"
+        f"x-stainless-lang: python\r\nx-stainless-retry-count: 0\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def speech(key: str) -> bytes:
+    """A sentence to speak."""
+    data = b'{"model":"bench-voice","voice":"one","input":"All work and no play makes a dull voice."}'
+    head = (
+        f"POST /v1/audio/speech HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\naccept: application/octet-stream\r\ncontent-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def upload(key: str) -> bytes:
+    """A transcription of a WAV file, written as the Python SDK writes it: the file last."""
+    form = struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)
+    sound = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", UPLOAD)
+    file = b"RIFF" + struct.pack("<I", len(sound) + UPLOAD) + sound + random.Random(1).randbytes(UPLOAD)
+    part = '--bench-boundary\r\nContent-Disposition: form-data; name="{}"\r\n'
+    fields = part.format("model") + "\r\nbench-ear\r\n" + part.format('file"; filename="talk.wav').rstrip()
+    data = fields.encode() + b"\r\nContent-Type: audio/x-wav\r\n\r\n" + file + b"\r\n--bench-boundary--\r\n"
+    head = (
+        f"POST /v1/audio/transcriptions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: multipart/form-data; boundary=bench-boundary\r\naccept: application/json\r\n"
+        f"user-agent: OpenAI/Python 3.54.0\r\ncontent-length: {len(data)}\r\n\r\n"
     )
     return head.encode() + data
 
@@ -143,6 +196,25 @@ async def open_loop(port: int, data: bytes, count: int, connections: int, rate: 
     return {"latency": spread(latencies)}
 
 
+async def stop_half_way(port: int, data: bytes, count: int) -> None:
+    """Send `count` requests but for their ends, say so, and leave when a line comes on stdin."""
+    clients = [await connect(port) for _ in range(count)]
+    for client in clients:
+        client.ask(data[:-1000])
+    for client in clients:
+        assert client.transport is not None
+        while client.transport.get_write_buffer_size():  # noqa: ASYNC110 - it sets no event
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    for client in clients:
+        assert client.transport is not None
+        if client.done is not None:
+            client.done.cancel()
+        client.transport.abort()
+
+
 async def hold_open(port: int, data: bytes, count: int) -> None:
     """Open `count` streams, say so, and keep them until a line comes on stdin."""
     clients = [await connect(port) for _ in range(count)]
@@ -171,6 +243,8 @@ async def main(scenario: str, port: int, key: str, count: int, connections: int,
     data = request(scenario, key)
     if scenario == "idle":
         await hold_open(port, data, count)
+    elif scenario == "half":
+        await stop_half_way(port, data, count)
     elif rate:
         print(json.dumps(await open_loop(port, data, count, connections, rate)))
     else:

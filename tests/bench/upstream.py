@@ -1,7 +1,7 @@
 """The bench's upstream: as cheap as Python allows, answering by the model's name; it checks nothing.
 
-bench-small: a small JSON reply · bench-stream: events, one each tick · bench-idle: one event, then silence until the
-client leaves. Run as `python -m tests.bench.upstream`: prints its port.
+bench-small: a small JSON reply · bench-voice: 64 KB of sound · an upload: a short transcript · bench-stream: events, one
+each tick · bench-idle: one event, then silence until the client leaves. `python -m tests.bench.upstream` prints its port.
 """
 
 from __future__ import annotations
@@ -57,8 +57,19 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def _heard() -> bytes:
+    body = json.dumps({"text": "All work and no play.", "usage": {"type": "duration", "seconds": 780}}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
 SMALL = _small()
+HEARD = _heard()
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SPOKEN = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ntransfer-encoding: chunked\r\n\r\n"
+    + _chunk(b"\xff\xfb\x90\x00" * 4096) * 4
+    + b"0\r\n\r\n"
+)
 FIRST = _chunk(_event({"role": "assistant", "content": ""}))
 DELTA = _chunk(_event({"content": " token"}))
 LAST = (
@@ -78,6 +89,7 @@ class Upstream(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._have = 0
         self._need: int | None = None
+        self._upload = False
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,7 +98,8 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Collect a request; answer when it is whole."""
-        self._parts.append(data)
+        if self._need is None or not self._upload:
+            self._parts.append(data)
         self._have += len(data)
         if self._need is None:
             whole = b"".join(self._parts)
@@ -94,11 +107,16 @@ class Upstream(asyncio.Protocol):
             if end < 0:
                 return
             length = _LENGTH.search(whole, 0, end)
+            self._upload = whole.startswith(b"POST /v1/audio/transcriptions")
             self._parts, self._need = [whole], end + 4 + (int(length[1]) if length else 0)
         if self._have < self._need:
             return
         request = b"".join(self._parts)
         self._parts, self._have, self._need = [], 0, None
+        if self._upload:
+            assert self._transport is not None
+            self._transport.write(HEARD)
+            return
         model = _MODEL.search(request)
         self._answer(model[1] if model else b"small")
 
@@ -109,6 +127,8 @@ class Upstream(asyncio.Protocol):
             self._tick(self._deltas)
         elif model == b"idle":
             self._transport.write(HEAD + FIRST)
+        elif model == b"voice":
+            self._transport.write(SPOKEN)
         else:
             self._transport.write(SMALL)
 

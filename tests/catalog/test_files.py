@@ -128,6 +128,8 @@ def test_two_prices_from_the_same_instant_on() -> None:
         ("embeddings", 'output = "1"', "needs a price for input"),
         ("images", 'input = "1"', "needs a price for images or output_image"),
         ("speech", 'input = "1"', "needs a price for characters or output_audio"),
+        ("images", 'output_image = "1"', "that is priced by tokens needs a price for input"),
+        ("speech", 'output_audio = "1"', "that is priced by tokens needs a price for input"),
         ("transcription", 'input = "1"', "needs a price for audio_seconds or input_audio"),
         ("moderation", 'output = "1"', "needs a price for input or requests"),
     ],

@@ -85,7 +85,9 @@ async def published(tmp_path: Path, operation: str, price: str) -> PriceBook:
 
 def needed(operation: str, name: str) -> str:
     """What a model of the operation must have a price for beside that class."""
-    wanted = ["input", "output"] if operation == "chat" else []
+    wanted = {"chat": ["input", "output"], "images": ["input"], "speech": ["input"], "transcription": ["input"]}.get(
+        operation, []
+    )
     return "".join(f'{each} = "999"\n' for each in wanted if each != name)
 
 
@@ -107,9 +109,9 @@ async def test_pitfall_11_a_class_without_its_price_is_refused_and_never_free(
     """Pitfall 11: the price list says everything but this one."""
     others = {
         "embeddings": None,  # must have a price for input, and has no other class
-        "images": 'output_image = "1"' if name == "images" else 'images = [{ size = "1x1", usd = "1" }]',
-        "speech": 'output_audio = "1"' if name == "characters" else 'characters = "1"',
-        "transcription": 'input_audio = "1"' if name == "audio_seconds" else 'audio_seconds = "1"',
+        "images": 'input = "1"\noutput_image = "1"' if name == "images" else 'images = [{ size = "1x1", usd = "1" }]',
+        "speech": 'input = "1"\noutput_audio = "1"' if name == "characters" else 'characters = "1"',
+        "transcription": 'input = "1"\ninput_audio = "1"' if name == "audio_seconds" else 'audio_seconds = "1"',
         "moderation": 'input = "1"' if name == "requests" else 'requests = "1"',
         "chat": 'input = "1"\noutput = "1"',
     }[operation]

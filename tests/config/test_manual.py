@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from aurixel.catalog import known_class, read_files
 from aurixel.cli import cli
-from aurixel.cli.plugins import QuietHost
+from aurixel.cli.quiet import QuietHost
 from aurixel.config import Settings, load, serve_faults
 from aurixel.config.sections import PaymentBlock, PolicyBlock, UpstreamBlock
 from aurixel.registry import Registry

@@ -1,6 +1,6 @@
 """Reads tests/golden/<dialect>/<case>/ and plays a stream into a reader; it judges nothing.
 
-A case holds what the upstream sends (`upstream.sse` or `reply.json`), what the client gets where that differs
+A case holds what the upstream sends (`upstream.sse`, `reply.json` or `reply.txt`), what the client gets where that differs
 (`client.sse`, or `client.bin` for sound), and `case.json`: `request` fields beside the smallest request, `usage` as reported
 (absent: none), `estimate` where usage is to be guessed (50 input tokens), `measured`, `guessed` (classes), `output_bytes`,
 `started`, `error` (a code),
@@ -18,8 +18,10 @@ from typing import Any
 
 from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses, register_dialects
 from aurixel.errors import ProviderError
-from aurixel.plugin.contracts import Dialect, ParsedRequest, StreamReader
+from aurixel.plugin.contracts import Dialect, ParsedRequest, StreamReader, TakesUploads
+from aurixel.testing.samples import sample_files
 from aurixel.values import Usage
+from tests.flow.uploads import KIND, form, sound
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), AnthropicMessages())}
@@ -31,6 +33,11 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "openai_images": {"model": "m", "prompt": "x"},
     "openai_speech": {"model": "m", "input": "x", "voice": "v"},
 }
+# What comes as a form: a sound of three seconds, or a picture of one pixel, and the fields it cannot do without.
+FORMS: dict[str, Dialect] = {
+    dialect.name: dialect for each in register_dialects() if isinstance(dialect := each(), TakesUploads)
+}
+FIELDS: dict[str, dict[str, str]] = {"openai_image_edits": {"prompt": "x"}}
 OTHERS: dict[str, Dialect] = {each.name: each() for each in register_dialects() if each.name in SMALLEST}
 ALL = DIALECTS | OTHERS
 INPUT_TOKENS = 50
@@ -43,6 +50,13 @@ def in_words_of(dialect: Dialect, body: dict[str, Any]) -> dict[str, Any]:
     """A body with `messages` and `max_tokens`, its fields called as in the dialect."""
     words = _WORDS.get(dialect.name, {})
     return {words.get(name, name): value for name, value in body.items()}
+
+
+def form_of(dialect: Dialect, fields: dict[str, str]) -> bytes:
+    """A form of that dialect, of the type `KIND`, with these fields."""
+    picture = next(file for file in sample_files("openai_image_edits"))
+    file = ("file", "three.wav", sound(3)) if dialect.operation == "transcription" else picture
+    return form(fields, file)
 
 
 def word_of(dialect: Dialect, field: str) -> str:
@@ -67,9 +81,12 @@ class Case:
 
     @property
     def reply(self) -> bytes:
-        return (self.folder / "reply.json").read_bytes()
+        return next(self.folder.glob("reply.*")).read_bytes()
 
     def request(self, *, stream: bool) -> ParsedRequest:
+        if self.dialect.name in FORMS:
+            fields = FIELDS.get(self.dialect.name, {}) | ({"stream": "true"} if stream else {}) | self.meta.get("request", {})
+            return self.dialect.parse_request(form_of(self.dialect, {"model": "m", **fields}), {"content-type": KIND})
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream, "max_tokens": 4096}
         body = SMALLEST.get(self.dialect.name) or in_words_of(self.dialect, body)
         body = {**body, "stream": stream}
@@ -78,10 +95,11 @@ class Case:
 
 def cases(kind: str, dialect: str = "*") -> list[Case]:
     """The cases that have a file of this name."""
+    known = ALL | FORMS
     found = [
-        Case(ALL[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
+        Case(known[path.parent.parent.name], path.parent, json.loads((path.parent / "case.json").read_text()))
         for path in sorted(GOLDEN.glob(f"{dialect}/*/{kind}"))
-        if path.parent.parent.name in ALL
+        if path.parent.parent.name in known
     ]
     assert found
     return found

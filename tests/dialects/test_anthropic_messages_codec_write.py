@@ -491,7 +491,7 @@ def test_stops_users_and_what_has_no_word() -> None:
     assert body["stop_sequences"] == ["###"]
     assert len(body["metadata"]["user_id"]) == 32
     assert "ann" not in body["metadata"]["user_id"]
-    assert lost(losses) == {"dropped": ["verbosity", "seed", "presence_penalty", "cache_key"], "changed": ["stop"]}
+    assert lost(losses) == {"dropped": ["verbosity", "seed", "presence_penalty", "cache_key"], "changed": ["stop", "user"]}
     with pytest.raises(ClientError) as caught:
         write(asking(logprobs=0))
     assert caught.value.code == "unsupported_parameter"

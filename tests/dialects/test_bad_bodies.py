@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Changes, Dialect, ModelRules, ParsedRequest
-from tests.dialects.cases import DIALECTS, in_words_of, word_of
+from tests.dialects.cases import ALL, DIALECTS, in_words_of, word_of
 
 BOTH = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
+EVERY = pytest.mark.parametrize("dialect", ALL.values(), ids=ALL.keys())
 GOOD: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 RULES = ModelRules(context=1000, max_output=100)
 DEEP = b"[" * 100_000 + b"]" * 100_000
@@ -35,7 +36,7 @@ def refusal(dialect: Dialect, body: bytes, headers: dict[str, str] | None = None
     return caught.value
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -177,7 +178,7 @@ def test_blocks_nested_without_end() -> None:
     assert refusal(DIALECTS["anthropic_messages"], body).code == "too_deep"
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/jsonx", "application"])
 def test_another_content_type(dialect: Dialect, kind: str) -> None:
     assert refusal(dialect, written(dialect), {"content-type": kind}).code == "unsupported_content_type"
@@ -264,7 +265,7 @@ FIELDS = st.sampled_from(
 )
 
 
-@BOTH
+@EVERY
 @settings(deadline=None)
 @given(body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 @example(body=b'{"model":"m","messages":[{}],"max_tokens":1}')

@@ -11,7 +11,7 @@ from aurixel.values import Usage
 from tests.dialects.cases import INPUT_TOKENS, Case, Played, cases, name_of, play
 
 STREAMS = cases("upstream.sse")
-REPLIES = cases("reply.json")
+REPLIES = cases("reply.*")
 OUTPUT = ("output", "reasoning", "images.")
 
 

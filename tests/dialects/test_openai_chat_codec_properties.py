@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
-from aurixel.errors import ClientError
+from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.canonical import (
     Began,
     Conversation,
@@ -141,6 +141,7 @@ def test_what_is_written_is_read_again(conversation: Conversation) -> None:
 
 FIELDS = ["tools", "tool_choice", "response_format", "stop", "functions", "function_call", "logit_bias", "user"]
 INSIDE = ["role", "content", "type", "text", "tool_calls", "function", "image_url", "url", "thinking_blocks"]
+INSIDE += ["id", "name", "arguments", "index", "custom", "input", "url_citation", "thinking"]
 OF_MESSAGES = ["content", "tool_calls", "function_call", "tool_call_id", "refusal", "thinking_blocks", "name"]
 ROLES = ["user", "assistant", "tool", "function", "system"]
 WORDS = st.text(max_size=4) | st.sampled_from(["text", "tool", "image_url", "data:,"])
@@ -166,6 +167,30 @@ def test_whatever_is_sent_is_read_or_refused_by_name(fields: dict[str, Any], mes
     except ClientError as error:
         refused.append(error)
     assert all(error.param in {"messages", *fields} for error in refused)
+
+
+OF_ANSWERS = ["content", "refusal", "reasoning_content", "reasoning", "tool_calls", "function_call", "annotations"]
+OF_CHOICES = ["delta", "message", "finish_reason", "logprobs", "index"]
+ANSWERS = st.builds(
+    lambda rest, said: {"index": 0, **rest, "delta": said, "message": said},
+    st.dictionaries(st.sampled_from(OF_CHOICES), JSON, max_size=2),
+    st.dictionaries(st.sampled_from(OF_ANSWERS), JSON, max_size=3),
+)
+
+
+@given(st.lists(ANSWERS, min_size=1, max_size=3), st.dictionaries(st.sampled_from(["id", "created"]), JSON, max_size=2))
+def test_whatever_an_upstream_says_is_read_or_refused(choices: list[Any], rest: dict[str, Any]) -> None:
+    request = CHAT.parse_request(b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}', {})
+    decoder, encoder = CHAT.stream_decoder(), CHAT.stream_encoder(request)
+    codes = []
+    for choice in choices:
+        body = json.dumps({**rest, "choices": [choice]}).encode()
+        try:
+            encoder.feed(decoder.feed(b"data: " + body + b"\n\n"))
+            CHAT.write_reply(CHAT.read_reply(body), request)
+        except ProviderError as fault:
+            codes.append(fault.code)
+    assert set(codes) <= {"upstream_invalid"}
 
 
 # --- thinking through a client ------------------------------------------------------------------------------------------

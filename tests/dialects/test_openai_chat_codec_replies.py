@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion
 
 from aurixel.dialects import OpenAIChat
 from aurixel.dialects.carriers import carried
@@ -39,6 +40,7 @@ def asked(**fields: Any) -> ParsedRequest:
 def written(*parts: Part, stop: Stop = "end", **fields: Any) -> dict[str, Any]:
     body = CHAT.write_reply(Reply(id="r", created=5, parts=parts, stop=stop, usage=USAGE), asked(**fields))
     assert CHAT.reply_reader(asked(), INPUT_TOKENS).read(body).counts
+    ChatCompletion.model_validate_json(body, strict=True)
     return json.loads(body)
 
 
@@ -227,9 +229,11 @@ def test_content_is_null_only_beside_something_else() -> None:
 
 
 def test_logprobs_of_several_texts_are_one_list() -> None:
-    one, none, two = msgspec.Raw(b'[{"token":"a"}]'), msgspec.Raw(b"[ ]"), msgspec.Raw(b'[{"token":"b"}]')
+    tokens = [{"token": token, "logprob": -0.5, "bytes": [97], "top_logprobs": []} for token in "ab"]
+    one, two = (msgspec.Raw(json.dumps([token]).encode()) for token in tokens)
+    none = msgspec.Raw(b"[ ]")
     found = choice(Text(text="a", logprobs=one), Text(text="", logprobs=none), Text(text="b", logprobs=two))
-    assert found["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
+    assert found["logprobs"] == {"content": tokens, "refusal": None}
 
 
 def test_a_client_that_knows_functions_only() -> None:

@@ -145,7 +145,7 @@ READ: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     (
         "transport",
-        {"metadata": {"a": "b"}, "store": False, "service_tier": "default", "n": 1, "modalities": ["text"]},
+        {"store": False, "service_tier": "default", "n": 1, "modalities": ["text"]},
         {},
     ),
 ]

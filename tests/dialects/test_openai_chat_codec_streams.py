@@ -449,8 +449,8 @@ def test_the_client_gets_its_own_tools_back() -> None:
     assert summary(decoder.feed(reader.feed(stream(*made))))[1:3] == wanted
     assert reader.done
 
-    pieces = [{"id": "a", "function": {"name": first}}, {"id": "b", "function": {"name": second}}]
-    pieces[1]["function"]["arguments"] = json.dumps({"input": 'raw "text"'})  # type: ignore[index]
+    wrapped = json.dumps({"input": 'raw "text"'})
+    pieces = [{"id": "a", "function": {"name": first}}, {"id": "b", "function": {"name": second, "arguments": wrapped}}]
     reply = {"id": "r", "choices": [{"index": 0, "message": {"tool_calls": pieces}, "finish_reason": "stop"}]}
     usage, body = translation.read(json.dumps(reply).encode(), 5)
     assert not usage.measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aurixel.errors import ClientError
@@ -27,7 +27,7 @@ from aurixel.plugin.canonical import (
     ToolChoice,
     ToolResult,
 )
-from tests.dialects.test_openai_responses_codec_requests import ABLE, RAW, RESPONSES, read, said
+from tests.dialects.responses_talk import ABLE, RAW, RESPONSES, read, said
 
 TEXTS = st.text(min_size=1, max_size=20)
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
@@ -126,6 +126,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
     )
 
 
+@settings(deadline=None)
 @given(conversations())
 def test_what_is_written_is_read_again(conversation: Conversation) -> None:
     losses = Losses()
@@ -162,6 +163,7 @@ ITEMS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), st.lists(ITEMS, min_size=1, max_size=4))
 def test_whatever_is_sent_is_read_or_refused_by_name(fields: dict[str, Any], items: list[Any]) -> None:
     refused: list[ClientError] = []

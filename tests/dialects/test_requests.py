@@ -207,6 +207,7 @@ def test_what_chat_refuses(fields: dict[str, Any], code: str, param: str) -> Non
     [
         ({"service_tier": "flex"}, "unpriced_feature", "service_tier"),
         ({"reasoning": {"mode": "pro"}}, "unpriced_feature", "reasoning"),
+        ({"modalities": ["text", "audio"]}, "unpriced_feature", "modalities"),
         ({"prompt_cache_options": {"ttl": "12h"}}, "unpriced_feature", "prompt_cache_options"),
         ({"prompt_cache_options": {"comparison_response_id": "resp_1"}}, "unsupported_parameter", "prompt_cache_options"),
         ({"input": turn({"type": "input_text", "prompt_cache_breakpoint": {"ttl": "12h"}})}, "unpriced_feature", "input"),
@@ -332,6 +333,30 @@ def test_an_output_limit_is_set_in_the_providers_word(word: str | None, field: s
     body = sent(chat(max_tokens=None), output_limit=77, output_limit_field=word)
     assert json.loads(body)[field] == 77
     assert body.count(field.encode()) == 1
+
+
+@pytest.mark.parametrize("word", [None, "max_tokens", "max_completion_tokens"])
+def test_a_dialect_with_one_word_for_the_output_limit_keeps_it(word: str | None) -> None:
+    limits = {"output_limit": 77, "output_limit_field": word}
+    assert json.loads(sent(responses(), **limits)) == {"input": "hi", "store": False, "model": "up", "max_output_tokens": 77}
+    body = json.loads(sent(messages(), **limits))
+    assert {name: value for name, value in body.items() if name.startswith("max")} == {"max_tokens": 77}
+
+
+@pytest.mark.parametrize(
+    ("word", "given", "gone"),
+    [
+        ("max_tokens", {"max_completion_tokens": 9}, {"max_tokens": 9}),
+        ("max_tokens", {"max_completion_tokens": 9, "max_tokens": 8}, {"max_completion_tokens": 9, "max_tokens": 8}),
+        ("max_completion_tokens", {"max_tokens": 9}, {"max_tokens": 9}),
+        (None, {"max_completion_tokens": 9}, {"max_completion_tokens": 9}),
+    ],
+)
+def test_a_vendor_that_knows_the_older_word_alone_is_told_the_clients_limit_in_it(
+    word: str | None, given: dict[str, int], gone: dict[str, int]
+) -> None:
+    body = json.loads(sent(chat(**given), output_limit_field=word))
+    assert {name: value for name, value in body.items() if name.startswith("max")} == gone
 
 
 def test_no_key_is_sent_twice() -> None:

@@ -285,6 +285,27 @@ async def test_a_slow_body_is_answered_in_the_family(path: str, family: str) -> 
         assert await wire.closed() == b""
 
 
+async def test_a_body_that_waits_for_us_is_not_slow() -> None:
+    """Three times as long as a body may take, nobody takes any of it."""
+    sent, taken = asyncio.Event(), asyncio.Event()
+
+    async def later(exchange: Exchange) -> None:
+        await sent.wait()
+        await taken.wait()
+        size = sum([len(piece) async for piece in exchange.body])
+        exchange.start(200, (("content-length", str(len(str(size)))),))
+        await exchange.write(str(size).encode())
+        exchange.finish()
+
+    async with door(later, limits=Limits(body_seconds=0.3)) as opened:
+        wire = await opened.connect()
+        wire.send(post(bytes(3_000_000)))
+        sent.set()
+        asyncio.get_running_loop().call_later(1.0, taken.set)
+        reply = await wire.reply()
+        assert (reply.status, reply.body) == (200, b"3000000")
+
+
 async def test_a_slow_body_for_a_page_closes() -> None:
     async with door(limits=Limits(body_seconds=0.2)) as opened:
         wire = await opened.connect()

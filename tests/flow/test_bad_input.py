@@ -186,8 +186,9 @@ async def test_models_that_are_not_served(caller: Caller, family: Family, stream
     reply = await caller.ask(family, model="unpriced-test", stream=stream)
     refused(reply, family, 503, "model_unpriced")
     assert reply["x-should-retry"] == "false"
-    other = "claude-test" if family.openai else "gpt-test"
-    refused(await caller.ask(family, model=other, stream=stream), family, 400, "unsupported_dialect")
+    other, field = ("claude-test", "seed") if family.openai else ("gpt-test", "top_k")
+    reply = await caller.ask(family, "x-aurixel-strict: true", model=other, stream=stream, **{field: 1})
+    refused(reply, family, 400, "translation_lossy")
     assert visit.up.requests == []
 
 

@@ -6,6 +6,9 @@ Each marker goes in by one door only, so that a leak names its door. What a door
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -18,7 +21,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from aurixel.logs import Formatter
 from aurixel.testing import answers, scripted
+from aurixel.testing.samples import sample_files
 from aurixel.testing.scripted import ScriptedUpstream
+from tests.flow import media, uploads
 from tests.flow.gateway import Running, configure, running, upstream
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -212,6 +217,158 @@ async def test_nothing_that_passes_through_stays(
     for name, text in sinks.items():
         for marker in (*MARKERS, secret, *(() if name.endswith("aurixel.toml") else ("sk-upstream",))):
             assert marker not in text, f"{marker} is in {name}"
+
+
+def media_doors() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Of each endpoint beside chat: its path, a request, and what a sound answer to it is scripted by."""
+    said, drawn = base64.b64encode(OUTPUT.encode()).decode(), base64.b64encode(OUTPUT.encode()).decode()
+    told = {"usage": {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}}
+    chunk = {"choices": [{"text": OUTPUT, "index": 0, "finish_reason": "stop"}]}
+    vectors = {"object": "list", "data": [{"embedding": OUTPUT}], "usage": {"prompt_tokens": 5, "total_tokens": 5}}
+    pictures = {"created": 1, "data": [{"b64_json": drawn, "revised_prompt": OUTPUT}], "size": OUTPUT, **told}
+    speech = [{"type": "speech.audio.delta", "audio": said}, {"type": "speech.audio.done", **told}]
+    sound = {"body": OUTPUT.encode(), "headers": [("content-type", "audio/mpeg")]}
+    done = {"type": "image_generation.completed", "b64_json": drawn, **told}
+    more = {"user": FIELD, FIELD: FIELD}
+    voice = {"input": PROMPT, "voice": FIELD, "instructions": SYSTEM, **more}
+    return [
+        ("/v1/embeddings", {"model": "embed-test", "input": [PROMPT], **more}, {"json": vectors}),
+        ("/v1/moderations", {"model": "judge-tokens", "input": PROMPT, **more}, {"json": {"id": OUTPUT, "results": [OUTPUT]}}),
+        ("/v1/images/generations", {"model": "image-tokens", "prompt": PROMPT, **more}, {"json": pictures}),
+        ("/v1/images/generations", {"model": "image-tokens", "prompt": PROMPT, "stream": True, **more}, {"events": [done]}),
+        ("/v1/audio/speech", {"model": "voice-tokens", **voice}, {"events": speech}),
+        ("/v1/audio/speech", {"model": "voice-characters", **voice}, sound),
+        ("/v1/completions", {"model": "text-test", "prompt": PROMPT, "suffix": SYSTEM, **more}, {"json": chunk}),
+        ("/v1/completions", {"model": "text-test", "prompt": PROMPT, "stream": True, **more}, {"events": [chunk]}),
+    ]
+
+
+async def test_nothing_of_the_other_endpoints_stays(
+    up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path, store_url: str
+) -> None:
+    blocks = upstream("up", "openai", f"{up.url}/v1") + upstream("uptext", "openai", f"{up.url}/v1")
+    blocks += 'speaks = ["completions"]\n'
+    configured = configure(tmp_path, store=store_url, upstreams=blocks, models=media.MODELS, prices=media.PRICES)
+    replies: list[str] = []
+    async with running(configured) as gw:
+        key = await gw.key()
+        headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER}
+
+        async def ask(path: str, body: dict[str, Any]) -> int:
+            try:
+                async with http.post(f"{gw.url}{path}?canary={QUERY}", json=body, headers=headers) as reply:
+                    await reply.read()
+                    replies.append(str(reply.headers))
+                    return reply.status
+            except aiohttp.ClientError:
+                return 0
+
+        doors = media_doors()
+        for path, body, answer in doors:
+            events = [f"data: {json.dumps(each)}\n\n".encode() for each in answer.get("events", ())]
+            if events:
+                up.stream(events)
+            else:
+                up.reply(**answer)
+            assert await ask(path, body) == 200, path
+            up.reply(json=answers.openai_error(ERROR, code=ERROR), status=400)
+            assert await ask(path, body) == 400
+            up.reply(json=answers.openai_error(ERROR, code=ERROR), status=500)
+            assert await ask(path, body) >= 500
+            up.reply(body=f"{{{ERROR}".encode())
+            assert await ask(path, body) == 502
+            up.stream([*events[:1], f'data: {{"type":"error","error":{{"message":"{ERROR}"}}}}\n\n'.encode()])
+            await ask(path, body)
+            for name in ("input", "prompt", "voice", "size"):
+                assert await ask(path, {**body, name: {BROKEN: [BROKEN]}} if name in body else {"model": BROKEN}) >= 400
+        async with http.get(f"{gw.ops_url}/metrics") as metrics:
+            scraped = await metrics.text()
+        await gw.settled(count=5 * len(doors))
+        journal = files(tmp_path / "journal")
+    for request in up.requests:
+        sent = str(request.pairs) + request.target
+        assert HEADER not in sent
+        assert QUERY not in sent
+        assert key not in sent
+    sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
+    sinks |= journal | files(tmp_path) | await documents(store_url)
+    for name, text in sinks.items():
+        for marker in (*MARKERS, key.rpartition("-")[2]):
+            assert marker not in text, f"{marker} is in {name}"
+
+
+async def test_nothing_of_an_upload_stays(
+    up: ScriptedUpstream, http: aiohttp.ClientSession, log: Everything, tmp_path: Path, store_url: str
+) -> None:
+    blocks = upstream("up", "openai", f"{up.url}/v1")
+    configured = configure(tmp_path, store=store_url, upstreams=blocks, models=uploads.MODELS, prices=uploads.PRICES)
+    small, large = (uploads.sound(seconds) + OUTPUT.encode() for seconds in (1, 60))
+    ((_, _, picture),) = sample_files("openai_image_edits")
+    said = {"prompt": PROMPT, "language": FIELD, FIELD: SYSTEM}
+    told = {"type": "transcript.text.done", "text": OUTPUT, "usage": uploads.tokens(30, 4, 5)}
+    ear, painter = {"model": "ear-tokens", **said}, {"model": "painter-tokens", "size": "1024x1024", **said}
+    doors: list[tuple[str, dict[str, str], tuple[str, bytes], dict[str, Any]]] = [
+        ("/v1/audio/transcriptions", ear, ("file", small), {"json": {"text": OUTPUT}}),
+        ("/v1/audio/transcriptions", ear, ("file", large), {"json": {"text": OUTPUT}}),
+        ("/v1/audio/transcriptions", {**ear, "stream": "true"}, ("file", large), {"events": [told]}),
+        ("/v1/audio/translations", {**ear, "response_format": "text"}, ("file", small), {"text": OUTPUT}),
+        ("/v1/images/edits", painter, ("image", picture), {"json": {"data": [{"b64_json": OUTPUT}]}}),
+        ("/v1/images/variations", painter, ("image", picture), {"json": {"data": [{"url": OUTPUT}]}}),
+    ]
+    replies: list[str] = []
+    async with running(configured) as gw:
+        key = await gw.key()
+        headers = {"authorization": f"Bearer {key}", "x-canary": HEADER, "user-agent": HEADER, "cookie": HEADER}
+
+        async def ask(path: str, body: bytes) -> int:
+            kind = {"content-type": uploads.KIND}
+            try:
+                async with http.post(f"{gw.url}{path}?canary={QUERY}", data=io.BytesIO(body), headers=headers | kind) as reply:
+                    await reply.read()
+                    replies.append(str(reply.headers))
+                    return reply.status
+            except aiohttp.ClientError:
+                return 0
+
+        for path, fields, (name, data), answer in doors:
+            body = uploads.form(fields, (name, f"{PROMPT}.bin", data))
+            if "events" in answer:
+                up.stream([f"data: {json.dumps(each)}\n\n".encode() for each in answer["events"]])
+            elif "text" in answer:
+                up.reply(body=OUTPUT.encode(), headers=[("content-type", "text/plain")])
+            else:
+                up.reply(**answer)
+            assert await ask(path, body) == 200, path
+            for status in (400, 500):
+                up.reply(json=answers.openai_error(ERROR, code=ERROR), status=status)
+                assert await ask(path, body) == (400 if status == 400 else 502)
+            up.reply(body=f"{{{ERROR}".encode())
+            assert await ask(path, body) == (200 if "response_format" in fields else 502)  # a text may be anything
+            broken = BROKEN.encode()
+            for bad in (
+                body[:-9] + broken,
+                body + broken,
+                body.replace(b"--" + uploads.BOUNDARY.encode(), broken),
+                body.replace(b'name="prompt"', b'name="' + broken + b' "'),
+                body.replace(b"form-data", broken),
+                uploads.form({**fields, "stream": BROKEN, "n": BROKEN}, (name, BROKEN, data)),
+                uploads.form({**fields, "model": BROKEN}, (name, BROKEN, data)),
+                uploads.form(fields, (name, BROKEN, broken * 20)),
+            ):
+                assert await ask(path, bad) >= 400
+        async with http.get(f"{gw.ops_url}/metrics") as metrics:
+            scraped = await metrics.text()
+        await gw.settled(count=4 * len(doors))
+        journal = files(tmp_path / "journal")
+    for request in up.requests:
+        sent = str(request.pairs) + request.target
+        for marker in (HEADER, QUERY, key):
+            assert marker not in sent
+    sinks = {"metrics": scraped, "logs": "\n".join(log.lines), "reply headers": "\n".join(replies)}
+    sinks |= journal | files(tmp_path) | await documents(store_url)
+    for where, text in sinks.items():
+        for marker in (*MARKERS, key.rpartition("-")[2]):
+            assert marker not in text, f"{marker} is in {where}"
 
 
 async def test_a_bug_shows_a_request_id_and_nothing_else(

@@ -340,11 +340,20 @@ def endings(family: Family, visit: Visit) -> dict[str, tuple[bool, list[Step], d
         "nonsense": (True, [scripted.event_stream([*events[:4], b"data: {\n\n"])], {}),
         "timeout before the first byte": (False, [scripted.stall], {}),
         "timeout in the stream": (True, [scripted.event_stream(events[:4], end=False), scripted.stall], {}),
-        "not this family's": (False, [], {"model": "claude-test" if family.openai else "gpt-test"}),
+        "more than the other family can": (False, [], {"model": "claude-test", "n": 2} if family.openai else UNTOLD),
         "no credit": (False, [], {"max_tokens": 2**31 - 1}),
         "no model": (False, [], {"model": "no-such-model"}),
         "no request": (False, [], {"messages": []}),
     }
+
+
+# What no chat completion can be told of.
+UNTOLD: dict[str, Any] = {
+    "model": "gpt-test",
+    "messages": [
+        {"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}]}
+    ],
+}
 
 
 class Finished:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import operator
 import wave
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 
 import aurixel.cli
 from tests.flow.gateway import Running, configure, running
+from tests.node.fixture import NodeEnv
 
 DEMO = Path(aurixel.cli.__file__).parent / "demo"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,6 +82,38 @@ async def test_a_spoken_sentence(gw: Running, client: openai.AsyncOpenAI) -> Non
     await charged(gw, 5 * 15_000, 5 * 15_000)
 
 
+async def test_a_spoken_sentence_and_what_is_heard_of_it(gw: Running, client: openai.AsyncOpenAI) -> None:
+    spoken = await client.audio.speech.create(model="demo-voice", voice="alloy", input="Hello", response_format="wav")
+    create, file = client.audio.transcriptions.create, ("hello.wav", spoken.content)
+    text = "This is the demo. It heard 0.5 seconds of sound."
+    assert (await create(model="demo-ear", file=file)).text == text
+    verbose = await create(model="demo-ear", file=file, response_format="verbose_json")
+    assert (verbose.text, verbose.duration) == (text, 0.5)
+    assert await create(model="demo-ear", file=file, response_format="text") == f"{text}\n"
+    assert "00:00:00,000 --> 00:00:00,500" in await create(model="demo-ear", file=file, response_format="srt")
+    assert "00:00:00.000 --> 00:00:00.500" in await create(model="demo-ear", file=file, response_format="vtt")
+    stream = await create(model="demo-ear", file=file, stream=True)
+    assert "".join([event.delta async for event in stream if event.type == "transcript.text.delta"]) == text
+    large = spoken.content + bytes(600_000)  # streams past
+    assert (await create(model="demo-ear", file=("hello.wav", large))).text == text
+    await charged(gw, 5 * 15_000, *[100_000] * 7)
+
+
+async def test_a_picture_edited_and_varied(gw: Running, client: openai.AsyncOpenAI) -> None:
+    drawn = await client.images.generate(model="demo-image", prompt="a red fox")
+    assert drawn.data is not None
+    fox = ("fox.png", base64.b64decode(drawn.data[0].b64_json or ""))
+    edited = await client.images.edit(model="demo-image", image=[fox, fox], mask=fox, prompt="with a hat", n=2)
+    assert edited.data is not None
+    assert [base64.b64decode(each.b64_json or "")[:8] for each in edited.data] == [PNG, PNG]
+    stream = await client.images.edit(model="demo-image", image=fox, prompt="with a hat", stream=True, partial_images=1)
+    assert [event.type async for event in stream] == ["image_edit.partial_image", "image_edit.completed"]
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        varied = await client.images.create_variation(model="demo-image", image=fox)
+    assert varied.data is not None
+    await charged(gw, 10_000_000, 20_000_000, 10_000_000, 10_000_000)
+
+
 async def test_what_may_be_said(gw: Running, client: openai.AsyncOpenAI) -> None:
     reply = await client.moderations.create(model="demo-judge", input=["good morning", "an act of violence"])
     assert [result.flagged for result in reply.results] == [False, True]
@@ -105,3 +139,21 @@ async def test_trouble_on_demand(gw: Running, client: openai.AsyncOpenAI, word: 
     with pytest.raises(openai.APIStatusError):
         await client.images.generate(model="demo-image", prompt=f"!{word} please")
     assert [record.cost for record in await gw.settled(count=2)] == [0, 0]
+
+
+async def test_the_javascript_sdk(gw: Running, node_env: NodeEnv) -> None:
+    seen = json.loads(await node_env.run("media.mjs", gw.url, await gw.key()))
+    text = "This is the demo. It heard 0.5 seconds of sound."
+    assert seen == {
+        "vectors": [[64, 64], 5],
+        "flagged": True,
+        "picture": "PNG",
+        "events": ["image_generation.partial_image", "image_generation.completed"],
+        "sound": ["RIFF", "audio/wav"],
+        "heard": [text, f"{text}\n", text] * 2,
+        "edited": "PNG",
+        "text": "This is the demo. You wrote: two words",
+        "refused": ["BadRequestError", "unsupported_parameter"],
+    }
+    heard = [5 * 15_000, *[100_000] * 6, 10_000_000]
+    await charged(gw, 5 * 100, 100_000, 10_000_000, 10_000_000, 7 * 15_000, *heard, 2 * 1000 + 8 * 4000)

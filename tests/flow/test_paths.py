@@ -5,6 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
+from aurixel.testing.scripted import ScriptedUpstream
 from tests.flow.gateway import Running
 
 
@@ -24,3 +25,14 @@ async def test_an_unknown_path_names_what_its_family_has(
         message = (await reply.json())["error"]["message"]
     assert has in message
     assert lacks not in message
+
+
+async def test_an_endpoint_that_nobody_of_a_model_speaks_is_refused(
+    gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
+) -> None:
+    headers = {"authorization": f"Bearer {await gw.key()}"}
+    body = {"model": "claude-test", "prompt": "x"}
+    async with http.post(gw.url + "/v1/completions", json=body, headers=headers) as reply:
+        assert reply.status == 400
+        assert (await reply.json())["error"]["code"] == "unsupported_dialect"
+    assert up.requests == []

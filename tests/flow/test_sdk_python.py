@@ -163,6 +163,15 @@ async def test_models_in_both_families(gw: Running) -> None:
             await other.models.retrieve("nothing")
 
 
+# What no chat completion can be told of.
+FAR_DOCUMENT: Any = {
+    "model": "gpt-test",
+    "messages": [
+        {"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}]}
+    ],
+}
+
+
 async def test_errors_are_the_sdks_own(gw: Running, aimock: Aimock) -> None:
     aimock.answer({}, {"content": "Hello", "usage": OPENAI_USAGE})
     poor, rich = await gw.key("poor@example.com", ""), await gw.key("rich@example.com")
@@ -176,7 +185,7 @@ async def test_errors_are_the_sdks_own(gw: Running, aimock: Aimock) -> None:
             await client.chat.completions.create(**(QUESTION | {"model": "unpriced-test"}))
         assert unpriced.value.response.headers["x-should-retry"] == "false"
         with pytest.raises(openai.BadRequestError):
-            await client.with_options(api_key=rich).chat.completions.create(**(QUESTION | {"model": "claude-test"}))
+            await client.with_options(api_key=rich).chat.completions.create(**(QUESTION | {"model": "claude-test", "n": 2}))
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="ax-wrong").chat.completions.create(**QUESTION)
         with pytest.raises(openai.NotFoundError):
@@ -189,7 +198,7 @@ async def test_errors_are_the_sdks_own(gw: Running, aimock: Aimock) -> None:
         with pytest.raises(anthropic.NotFoundError):
             await other.messages.create(**(ASKED | {"model": "nothing"}))
         with pytest.raises(anthropic.BadRequestError):
-            await other.with_options(api_key=rich).messages.create(**(ASKED | {"model": "gpt-test"}))
+            await other.with_options(api_key=rich).messages.create(**(ASKED | FAR_DOCUMENT))
         with pytest.raises(anthropic.AuthenticationError):
             await other.with_options(api_key="ax-wrong").messages.create(**ASKED)
     assert aimock.requests() == [], "nothing of this may reach an upstream"

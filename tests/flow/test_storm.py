@@ -69,6 +69,8 @@ async def test_500_at_once_against_credit_for_7_admit_exactly_7(
     assert len(up.requests) - already == 7
     errors = {json.loads(task.result()[1])["error"]["code"] for task in asked if task.result()[0] == 429}
     assert errors == {"credit_balance_exhausted"}
+    for node in nodes:
+        await node.app.ledger.flush()  # a node's records are there before its post is
     records = await gw.settled("poor@example.com", 7)
     assert len([record for record in records if record.cost]) == 7
     account = await gw.account("poor@example.com")

@@ -31,10 +31,6 @@ from aurixel.tomlfile import TomlFile
 
 HEAD: Final = 2
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each() for each in register_dialects()}
-NAMES: Final = tuple(DIALECTS)
-STREAMING: Final = tuple(name for name in NAMES if name not in ("openai_embeddings", "openai_moderations"))
-WHOLE: Final = tuple(name for name in NAMES if name != "openai_speech")  # whose reply is sound, as it comes
-PAIRS: Final = tuple(pairs(DIALECTS.values()))
 RULES: Final = (
     ModelRules(context=200_000, max_output=8_000),
     ModelRules(context=200_000, max_output=8_000, traits=frozenset(MODEL_TRAITS)),
@@ -51,6 +47,10 @@ SMALLEST: Final[Mapping[str, Mapping[str, Any]]] = {
     "openai_images": {"prompt": "x"},
     "openai_speech": {"input": "x", "voice": "v"},
 }
+NAMES: Final = tuple(SMALLEST)
+STREAMING: Final = tuple(name for name in NAMES if name not in ("openai_embeddings", "openai_moderations"))
+WHOLE: Final = tuple(name for name in NAMES if name != "openai_speech")  # whose reply is sound, as it comes
+PAIRS: Final = tuple(pairs(DIALECTS.values()))
 # One byte may become six (`\u0001`), once in what is said and once more in a summary of it; the rest is frame.
 _GROWTH: Final = 16
 _FRAME: Final = 1 << 16

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +62,32 @@ def test_no_usage_within_the_bound_costs_more_than_is_wanted(
     }
     assert book.charge(counts) <= bound.want
     assert bound.least <= bound.want
+
+
+PICTURES = {
+    "images.auto": 20,
+    "images.1024x1024": 30,
+    "images.1024x1024.high": 170,
+    "images.512x512.high": 90,
+    "images.512x512.low": 10,
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        ("images.auto.auto", 170),
+        ("images.auto.low", 30),
+        ("images.1024x1024.auto", 170),
+        ("images.512x512.auto", 90),
+        ("images.512x512.low", 10),
+        ("images.1024x1024.low", 30),
+    ],
+)
+def test_a_picture_left_to_the_upstream_is_held_for_at_the_dearest_that_it_may_be(asked: str, held: int) -> None:
+    book = PriceBook(version=1, effective_ms=0, rates={name: rate * 10**6 for name, rate in PICTURES.items()} | {"images": 0})
+    request = msgspec.structs.replace(_request(0, 2), most={asked: 2})
+    assert size(request, ModelRules(context=1, max_output=1), 0, book, by_units=True).want == 2 * held
 
 
 @given(cases(), st.data())

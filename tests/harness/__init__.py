@@ -8,6 +8,7 @@ import pytest
 PARTS = (
     "tests.harness.guard",
     "tests.harness.aio",
+    "tests.harness.order",
     "tests.harness.tornado",
     "tests.harness.promtool",
     "tests.mongodb.fixture",

@@ -28,7 +28,8 @@ def _is_runner(task: asyncio.Task[Any]) -> bool:
     return getattr(task.get_coro(), "__qualname__", "") == "TestRunner._call_in_runner_task"
 
 
-def _deadline(item: pytest.Item) -> float:
+def deadline_of(item: pytest.Item) -> float:
+    """How long a test may take, in seconds."""
     mark = item.get_closest_marker("deadline")
     return float(mark.args[0]) if mark else DEADLINE_S
 
@@ -81,13 +82,13 @@ def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         # For what the loop's own clock cannot end: a call that blocks, a test that swallows its cancellation.
-        item.add_marker(pytest.mark.timeout(_deadline(item) + 5, method="signal"))
+        item.add_marker(pytest.mark.timeout(deadline_of(item) + 5, method="signal"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     if inspect.iscoroutinefunction(pyfuncitem.obj) and "owned_tasks" in pyfuncitem.fixturenames:
-        pyfuncitem.obj = _under_deadline(pyfuncitem.obj, _deadline(pyfuncitem))
+        pyfuncitem.obj = _under_deadline(pyfuncitem.obj, deadline_of(pyfuncitem))
     return (yield)
 
 

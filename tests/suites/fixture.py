@@ -149,7 +149,8 @@ def _install(folder: Path) -> None:
     _pip("download", "--no-binary", ":all:", "--no-build-isolation", "-d", str(folder), "-r", str(SOURCES), site=site)
     for archive in folder.glob("*.tar.gz"):
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            # Since Python 3.11.4; the archives are those that the hashes name.
+            tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         archive.unlink()
 
 

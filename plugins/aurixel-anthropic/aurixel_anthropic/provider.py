@@ -15,9 +15,9 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
+    AnyBody,
     Attempt,
     BaseUrl,
-    Body,
     Classified,
     HeaderSecret,
     HeaderSettings,
@@ -110,7 +110,7 @@ class Anthropic:
         self._headers = tuple(own.items())
         self._owned = frozenset(own)
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """Our headers win over the client's; of its query only `beta` goes on."""
         headers = list(self._headers)
         version = self._version

@@ -1,5 +1,5 @@
-"""Writes the demo's answers that are no conversation: vectors, verdicts, a picture and a sound. Pure: the same request, the
-same bytes. A word is a token here too.
+"""Writes the demo's answers that are no conversation: vectors, verdicts, a picture, a sound and what is heard in one. Pure:
+the same request, the same bytes. A word is a token here too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -98,12 +99,12 @@ def _moderations(script: Script, created: int) -> Answer:
 # --- a picture --------------------------------------------------------------------------------------------------------
 
 
-def _images(script: Script, created: int) -> Answer:
+def _images(script: Script, created: int, kind: str = "image_generation") -> Answer:
     """One small picture, as often as asked for, in the colour of its prompt; an address is one that holds the picture."""
     drawn = base64.b64encode(picture(script.id)).decode()
     told = {"size": f"{PIXELS}x{PIXELS}", "quality": "low", "output_format": "png", "background": "opaque"}
     if script.stream:
-        return Answer(EVENTS, tuple(_drawing(script, drawn, {**told, "created_at": created})))
+        return Answer(EVENTS, tuple(_drawing(script, drawn, kind, {**told, "created_at": created})))
     as_url = script.request.get("response_format") == "url"
     picture_of = {"url": f"data:image/png;base64,{drawn}"} if as_url else {"b64_json": drawn}
     count = script.choices
@@ -111,12 +112,12 @@ def _images(script: Script, created: int) -> Answer:
     return _json({"created": created, **told, "data": [picture_of] * count, "usage": usage})
 
 
-def _drawing(script: Script, drawn: str, told: Mapping[str, Any]) -> Iterator[bytes]:
+def _drawing(script: Script, drawn: str, kind: str, told: Mapping[str, Any]) -> Iterator[bytes]:
     previews = script.request.get("partial_images") or 0
     for index in range(previews):
-        yield _event("image_generation.partial_image", b64_json=drawn, partial_image_index=index, **told)
+        yield _event(f"{kind}.partial_image", b64_json=drawn, partial_image_index=index, **told)
     usage = _picture_usage(script, PICTURE_TOKENS + previews * PREVIEW_TOKENS)
-    yield _event("image_generation.completed", b64_json=drawn, usage=usage, **told)
+    yield _event(f"{kind}.completed", b64_json=drawn, usage=usage, **told)
 
 
 def _picture_usage(script: Script, output: int) -> dict[str, Any]:
@@ -179,6 +180,34 @@ def wav(samples: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+# --- an ear -----------------------------------------------------------------------------------------------------------
+
+
+def _transcript(script: Script, created: int) -> Answer:
+    """How long the sound is, in words, in the format that was asked for."""
+    del created
+    seconds = round(float(script.request.get("seconds", 0)), 3)
+    words = ["This ", "is ", "the ", "demo. ", "It ", "heard ", f"{seconds:g} ", "seconds ", "of ", "sound."]
+    text, usage = "".join(words), {"type": "duration", "seconds": math.ceil(seconds)}
+    if script.stream:
+        deltas = [_event("transcript.text.delta", delta=word) for word in words]
+        return Answer(EVENTS, (*deltas, _event("transcript.text.done", text=text, usage=usage)))
+    asked = script.request.get("response_format", "json")
+    end = f"00:{int(seconds) // 60:02}:{seconds % 60:06.3f}"
+    if asked == "text":
+        return Answer("text/plain", (f"{text}\n".encode(),))
+    if asked == "srt":
+        return Answer("application/x-subrip", (f"1\n00:00:00,000 --> {end.replace('.', ',')}\n{text}\n\n".encode(),))
+    if asked == "vtt":
+        return Answer("text/vtt", (f"WEBVTT\n\n00:00:00.000 --> {end}\n{text}\n\n".encode(),))
+    if asked == "verbose_json":
+        part = {"id": 0, "start": 0.0, "end": seconds, "text": text}
+        return _json(
+            {"task": "transcribe", "language": "english", "duration": seconds, "text": text, "segments": [part], "usage": usage}
+        )
+    return _json({"text": text, "usage": usage})
+
+
 def _json(value: Any) -> Answer:
     return Answer(JSON, (msgspec.json.encode(value),))
 
@@ -192,6 +221,10 @@ _WRITERS: Final[Mapping[str, Callable[[Script, int], Answer]]] = MappingProxyTyp
         "openai_embeddings": _embeddings,
         "openai_moderations": _moderations,
         "openai_images": _images,
+        "openai_image_edits": partial(_images, kind="image_edit"),
+        "openai_image_variations": _images,
         "openai_speech": _speech,
+        "openai_transcriptions": _transcript,
+        "openai_translations": _transcript,
     }
 )

@@ -10,8 +10,8 @@ from typing import ClassVar, Final, Literal
 from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
+    AnyBody,
     Attempt,
-    Body,
     Classified,
     Host,
     Outgoing,
@@ -21,7 +21,7 @@ from aurixel.plugin import (
     classify_status,
     retry_after,
 )
-from aurixel_demo import media, script, shapes
+from aurixel_demo import forms, media, script, shapes
 
 SCHEME: Final = "demo:"
 
@@ -32,8 +32,8 @@ class DemoSettings(PluginSettings):
     delay: float = Field(default=0.0, ge=0, le=60)
     slow_delay: float = Field(default=0.2, ge=0, le=60)
     # Which families' chat it speaks; a request of another one is translated.
-    speaks: tuple[Literal["openai_chat", "anthropic_messages"], ...] = Field(
-        default=("openai_chat", "anthropic_messages"), min_length=1
+    speaks: tuple[Literal["openai_chat", "anthropic_messages", "openai_completions"], ...] = Field(
+        default=("openai_chat", "anthropic_messages", "openai_completions"), min_length=1
     )
 
 
@@ -69,8 +69,9 @@ class Demo:
         "chat": ("openai_chat", "anthropic_messages", "openai_completions"),
         "embeddings": ("openai_embeddings",),
         "moderation": ("openai_moderations",),
-        "images": ("openai_images",),
+        "images": ("openai_images", "openai_image_edits", "openai_image_variations"),
         "speech": ("openai_speech",),
+        "transcription": ("openai_transcriptions", "openai_translations"),
     }
     Settings: ClassVar[type[BaseModel]] = DemoSettings
 
@@ -82,7 +83,7 @@ class Demo:
         """See `SpeaksLess`."""
         return self._settings.speaks if operation == "chat" else self.dialects[operation]
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
         """The dialect is all there is to say about where to go."""
         return Outgoing(method="POST", url=SCHEME + attempt.dialect, headers=(), body=body)
 
@@ -95,7 +96,9 @@ class Demo:
     async def open(self, outgoing: Outgoing) -> AsyncIterator[UpstreamReply]:
         """Answer the request in `outgoing.body`."""
         dialect = outgoing.url.removeprefix(SCHEME)
-        answer = script.write(b"".join(outgoing.body))
+        body = outgoing.body
+        asked = b"".join(body if isinstance(body, Sequence) else [piece async for piece in body])
+        answer = script.write(forms.as_json(asked) if asked.startswith(b"--") else asked)
         if answer.trouble == "hang":
             await asyncio.Event().wait()
         yield self._reply(dialect, answer)

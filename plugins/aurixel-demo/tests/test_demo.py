@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
+import struct
+import wave
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -266,3 +271,64 @@ async def test_a_reply_larger_than_allowed() -> None:
         with pytest.raises(ProviderError) as caught:
             await reply.read(10)
     assert caught.value.code == "upstream_invalid"
+
+
+# --- beside chat ------------------------------------------------------------------------------------------------------
+
+
+async def asked_of(dialect: str, **fields: Any) -> tuple[int, bytes, str]:
+    return await answered(dialect, {"model": "demo", "stream": False, **fields})
+
+
+async def test_vectors_can_be_foretold_and_packed() -> None:
+    texts = ["the cat sat", "the cat sat down", "markets fell"]
+    plain = json.loads((await asked_of("openai_embeddings", input=texts))[1])
+    packed = json.loads((await asked_of("openai_embeddings", input=texts, encoding_format="base64"))[1])
+    vectors = [each["embedding"] for each in plain["data"]]
+    for one, other in zip(vectors, packed["data"], strict=True):
+        assert struct.unpack("<64f", base64.b64decode(other["embedding"])) == pytest.approx(one)
+    assert plain["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
+    near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+    assert near > far
+    few = json.loads((await asked_of("openai_embeddings", input=[[5, 6], [7]], dimensions=3))[1])
+    assert [len(each["embedding"]) for each in few["data"]] == [3, 3]
+    assert few["usage"]["prompt_tokens"] == 3
+
+
+async def test_a_verdict_is_in_the_words() -> None:
+    parts = [{"type": "text", "text": "pure violence"}, {"type": "image_url", "image_url": {"url": "https://x.example/"}}]
+    reply = json.loads((await asked_of("openai_moderations", input=parts))[1])
+    assert [result["flagged"] for result in reply["results"]] == [True, False]
+
+
+async def test_a_picture_is_a_picture() -> None:
+    _, body, kind = await asked_of("openai_images", prompt="a red fox", n=2)
+    reply = json.loads(body)
+    png = base64.b64decode(reply["data"][0]["b64_json"])
+    assert (kind, png[:8], len(reply["data"])) == ("application/json", b"\x89PNG\r\n\x1a\n", 2)
+    size = struct.unpack(">I", png[33:37])[0]
+    assert png[37:41] == b"IDAT"
+    assert len(zlib.decompress(png[41 : 41 + size])) == 64 * (1 + 3 * 64)
+    assert zlib.crc32(png[37 : 41 + size]) == struct.unpack(">I", png[41 + size : 45 + size])[0]
+    assert reply["usage"]["output_tokens"] == 128
+    assert (await asked_of("openai_images", prompt="another"))[1] != body
+
+
+async def test_a_tone_is_a_wav_file_or_its_samples() -> None:
+    _, body, kind = await asked_of("openai_speech", input="whatever")
+    assert kind == "audio/wav"
+    with wave.open(io.BytesIO(body)) as sound:
+        samples = sound.readframes(10_000)
+        assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 8_000)
+    assert len(samples) == 8_000
+    assert await asked_of("openai_speech", input="x", response_format="pcm") == (200, samples, "audio/pcm")
+    _, stream, kind = await asked_of("openai_speech", input="two words", response_format="pcm", stream_format="sse")
+    *deltas, done = stream_data(stream)
+    assert b"".join(base64.b64decode(delta["audio"]) for delta in deltas) == samples
+    assert (kind, done["usage"]["input_tokens"]) == ("text/event-stream", 2)
+
+
+async def test_a_picture_told_to_fail_in_the_middle() -> None:
+    _, body, _ = await asked_of("openai_images", prompt="!error please", stream=True, partial_images=2)
+    first, last = stream_data(body)
+    assert (first["type"], last["error"]["type"]) == ("image_generation.partial_image", "overloaded_error")

@@ -14,9 +14,9 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from aurixel.plugin import (
+    AnyBody,
     Attempt,
     BaseUrl,
-    Body,
     Classified,
     HeaderName,
     HeaderSecret,
@@ -62,6 +62,7 @@ PATHS: Final[Mapping[Endpoint, str]] = {
     "transcriptions": "/audio/transcriptions",
     "translations": "/audio/translations",
 }
+UPLOAD: Final = "multipart/form-data"
 COUNTER: Final = "openai_input_tokens"
 MODELS: Final = "/models"
 # Said with 429: waiting will not help, for it is our credit that is used up.
@@ -127,8 +128,9 @@ class OpenAI:
         "count": ("openai_responses",),
         "embeddings": ("openai_embeddings",),
         "moderation": ("openai_moderations",),
-        "images": ("openai_images",),
+        "images": ("openai_images", "openai_image_edits", "openai_image_variations"),
         "speech": ("openai_speech",),
+        "transcription": ("openai_transcriptions", "openai_translations"),
     }
     Settings: ClassVar[type[BaseModel]] = OpenAISettings
 
@@ -147,13 +149,18 @@ class OpenAI:
         self._owned = frozenset(name for name, _ in self._headers)
         self._drop, self._rename = settings.drop_fields, settings.rename_fields
 
-    def prepare(self, attempt: Attempt, body: Body) -> Outgoing:
-        """Our headers win over the client's; the body is touched only for fields the vendor knows otherwise."""
+    def prepare(self, attempt: Attempt, body: AnyBody) -> Outgoing:
+        """Our headers win over the client's, but for the type of an upload, which only the client knows. The body is touched
+        only for fields the vendor knows otherwise, and an upload is not."""
+        own = self._headers
         headers = [pair for pair in attempt.headers if pair[0] not in self._owned]
-        if self._drop or self._rename:
+        uploads = [pair for pair in attempt.headers if pair[0] == "content-type" and pair[1].lower().startswith(UPLOAD)]
+        if uploads:
+            own = (*uploads, *(pair for pair in own if pair[0] != "content-type"))
+        elif (self._drop or self._rename) and isinstance(body, Sequence):
             body = (self._reshape(b"".join(body)),)
         url = self._urls[COUNTER if attempt.operation == "count" else attempt.dialect]
-        return Outgoing(method="POST", url=url, headers=(*headers, *self._headers), body=body)
+        return Outgoing(method="POST", url=url, headers=(*headers, *own), body=body)
 
     def probe(self) -> Outgoing:
         """See `Probed`."""
