@@ -14,6 +14,7 @@ from aurixel.plugin.canonical import (
     Reply,
     Stopped,
     Text,
+    TextDelta,
     Thinking,
     ToolCall,
 )
