@@ -196,16 +196,3 @@ def test_the_status_of_a_reply(stop: Any, parts: list[Any], status: str, reason:
 def test_thinking_of_this_dialect_is_given_as_it_came() -> None:
     item = '{"type":"reasoning","id":"rs_9","summary":[],"encrypted_content":"gA"}'
     assert replied(Thinking(sealed=item, hidden=True, origin=NAME))["output"] == [json.loads(item)]
-
-
-@pytest.mark.parametrize("odd", ["null", "[]", '"x"', '{"content":[]}', "7", "true"])
-def test_probabilities_that_are_no_list_are_none(odd: str) -> None:
-    """They would be put inside a list as they came, and spoil the client's JSON."""
-    part = '{"type":"output_text","text":"Hi","annotations":[],"logprobs":' + odd + "}"
-    body = '{"id":"r","object":"response","output":[{"type":"message","content":[' + part + "]}]}"
-    assert RESPONSES.read_reply(body.encode()).parts == (Text(text="Hi"),)
-    delta = '{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hi","logprobs":' + odd + "}"
-    item = '{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}'
-    events = ['{"type":"response.created","response":{"id":"r"}}', item, delta]
-    found = RESPONSES.stream_decoder().feed("".join(f"data: {event}\n\n" for event in events).encode())
-    assert found[1:] == [TextDelta(text="Hi")]
