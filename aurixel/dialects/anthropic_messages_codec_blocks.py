@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -249,10 +250,12 @@ def _in_place(parts: tuple[Part, ...]) -> tuple[Part, ...] | list[Part]:
     found = [part for part in parts if isinstance(part, Thinking) and part.at is not None]
     if not found or all(parts[part.at] is part for part in found if part.at is not None and part.at < len(parts)):
         return parts
-    rest: list[Part] = [part for part in parts if not (isinstance(part, Thinking) and part.at is not None)]
+    out: list[Part] = []
+    rest = iter([part for part in parts if not (isinstance(part, Thinking) and part.at is not None)])
     for part in sorted(found, key=lambda part: part.at or 0):
-        rest.insert(part.at or 0, part)
-    return rest
+        out += islice(rest, max(0, (part.at or 0) - len(out)))
+        out.append(part)
+    return [*out, *rest]
 
 
 def _sniffed(data: str) -> str | None:

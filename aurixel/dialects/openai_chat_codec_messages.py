@@ -5,6 +5,7 @@ It quotes nothing of them, and fetches nothing that they name.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final, cast
 
 import msgspec
@@ -141,7 +142,6 @@ class _Turns:
     def __init__(self, losses: Losses) -> None:
         self._losses = losses
         self._turns: list[tuple[Role, list[Part]]] = []
-        self._results = 0  # how many tool results the last turn begins with
         self._legacy: dict[str, str] = {}  # function -> id of its last call, of those that came without ids
         self._calls = 0
         self._custom: set[str] = set()  # ids of calls that carry free text
@@ -161,12 +161,11 @@ class _Turns:
                 self._turns.append(("system", self._parts(message, "system")))
             else:
                 raise wrong("messages", "a list of messages of known roles")
-        return tuple([Message(role=role, parts=tuple(parts)) for role, parts in self._turns])
+        return tuple([Message(role=role, parts=tuple(sorted(parts, key=_is_no_result))) for role, parts in self._turns])
 
     def _turn(self, role: Role) -> list[Part]:
         if not self._turns or self._turns[-1][0] != role:
             self._turns.append((role, []))
-            self._results = 0
         return self._turns[-1][1]
 
     def _tool(self, message: _Message) -> None:
@@ -179,9 +178,7 @@ class _Turns:
         parts = self._parts(message, "tool")
         if not all(isinstance(part, Text | Image | Document) for part in parts):
             raise unsupported("messages", "Such a part in a tool's answer")
-        turn = self._turn("user")
-        turn.insert(self._results, ToolResult(id=call, parts=cast(Any, tuple(parts)), custom=call in self._custom))
-        self._results += 1
+        self._turn("user").append(ToolResult(id=call, parts=cast(Any, tuple(parts)), custom=call in self._custom))
 
     def _assistant(self, message: _Message) -> None:
         if message.annotations not in _NONE:
@@ -205,9 +202,8 @@ class _Turns:
             parts.append(_call(Call(function=legacy), known))
         if not blocks and (text := message.reasoning_content or message.reasoning):
             parts.insert(0, Thinking(text=text, origin=NAME, at=before))
-        for place, block in enumerate(blocks):
-            at = min(place if block.index is None else max(block.index, 0), len(parts))
-            parts.insert(at, _thinking(block, before + at))
+        if blocks:
+            parts = _with_thinking(parts, blocks, before)
         if parts:
             self._turn("assistant").extend(parts)
 
@@ -220,6 +216,21 @@ class _Turns:
         if isinstance(content, str):
             return [Text(text=content, cache=ttl(message.cache_control))] if content or role in ("user", "system") else []
         return [_part(part, role) for part in content if part.text != "" or part.type != "text"]
+
+
+def _is_no_result(part: Part) -> bool:
+    return not isinstance(part, ToolResult)
+
+
+def _with_thinking(parts: list[Part], blocks: list[_Block] | tuple[()], before: int) -> list[Part]:
+    """The parts and the blocks, each in its place, if the rest reaches that far; `before` parts of the turn are older."""
+    out: list[Part] = []
+    rest = iter(parts)
+    placed = [(place if block.index is None else block.index, block) for place, block in enumerate(blocks)]
+    for place, block in sorted(placed, key=lambda each: each[0]):
+        out += islice(rest, max(0, min(place, len(blocks) + len(parts)) - len(out)))
+        out.append(_thinking(block, before + len(out)))
+    return [*out, *rest]
 
 
 def _split(content: str, blocks: list[_Block] | tuple[()]) -> list[str]:

@@ -60,6 +60,14 @@ def read_messages(fields: Fields, tools: Tools, losses: Losses) -> tuple[Message
     return turns.messages()
 
 
+def _ordered(role: Role, parts: list[Part]) -> tuple[Part, ...]:
+    """Of a user's turn the results of tools first; of the assistant's its words before its calls."""
+    if role == "user":
+        return tuple(sorted(parts, key=lambda part: not isinstance(part, ToolResult)))
+    first = next((place for place, part in enumerate(parts) if isinstance(part, ToolCall)), len(parts))
+    return (*parts[:first], *sorted(parts[first:], key=lambda part: not isinstance(part, Text | Refusal)))
+
+
 class _Turns:
     """Collects items into turns: neighbours of a role become one, results go before what else the user says, and words
     between a call and its output before the call. Instructions there wait until the output has come."""
@@ -67,15 +75,13 @@ class _Turns:
     def __init__(self, tools: Tools, losses: Losses) -> None:
         self._tools, self._losses = tools, losses
         self._turns: list[tuple[Role, list[Part]]] = []
-        self._results = 0  # how many results the last turn begins with
-        self._first_call: int | None = None  # where the calls of the last turn begin
         self._open: set[str] = set()  # calls without their outputs
         self._waiting: list[list[Part]] = []
         self._raws: list[msgspec.Raw] | None = None
 
     def messages(self) -> tuple[Message, ...]:
         self._tell()
-        return tuple([Message(role=role, parts=tuple(parts)) for role, parts in self._turns])
+        return tuple([Message(role=role, parts=_ordered(role, parts)) for role, parts in self._turns])
 
     def read(self, items: list[WireItem], raw: msgspec.Raw) -> None:
         for place, item in enumerate(items):
@@ -112,7 +118,6 @@ class _Turns:
     def _turn(self, role: Role) -> list[Part]:
         if not self._turns or self._turns[-1][0] != role:
             self._turns.append((role, []))
-            self._results, self._first_call = 0, None
         return self._turns[-1][1]
 
     def _tell(self) -> None:
@@ -124,13 +129,7 @@ class _Turns:
         if self._waiting and self._turns[-1][0] != "assistant":
             self._open.clear()  # they will not be answered any more
             self._tell()
-        turn = self._turn("assistant")
-        for part in parts:
-            if self._first_call is not None and isinstance(part, Text | Refusal):
-                turn.insert(self._first_call, part)
-                self._first_call += 1
-            else:
-                turn.append(part)
+        self._turn("assistant").extend(parts)
 
     def _message(self, item: WireItem) -> None:
         if item.phase is not None:
@@ -150,10 +149,7 @@ class _Turns:
             raise wrong("input", "a list in which each tool call has its id, its name and its arguments as a string")
         name = self._tools.name(item.name, item.namespace)
         self._say([])
-        turn = self._turn("assistant")
-        if self._first_call is None:
-            self._first_call = len(turn)
-        turn.append(ToolCall(id=item.call_id, name=name, arguments=arguments or "", custom=custom))
+        self._turn("assistant").append(ToolCall(id=item.call_id, name=name, arguments=arguments or "", custom=custom))
         self._open.add(item.call_id)
 
     def _result(self, item: WireItem, *, custom: bool) -> None:
@@ -164,9 +160,7 @@ class _Turns:
         if not all(isinstance(part, Text | Image | Document) for part in parts):
             raise unsupported("input", "Such a part in the output of a tool")
         found = cast(tuple[Text | Image | Document, ...], tuple(parts))
-        turn = self._turn("user")
-        turn.insert(self._results, ToolResult(id=item.call_id, parts=found, custom=custom))
-        self._results += 1
+        self._turn("user").append(ToolResult(id=item.call_id, parts=found, custom=custom))
         self._open.discard(item.call_id)
         if not self._open:
             self._tell()

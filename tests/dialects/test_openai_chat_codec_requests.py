@@ -167,6 +167,26 @@ def test_what_has_no_name_is_told() -> None:
     assert not losses.changed
 
 
+@pytest.mark.parametrize(
+    ("places", "wanted"),
+    [
+        ([0, 0, 0], "abcx"),
+        ([1, 0, 2], "bacx"),
+        ([2, 0, None], "bxac"),
+        ([10**15, -5, 1], "bcxa"),
+        ([3, 2, 1], "xcba"),
+    ],
+)
+def test_thinking_stands_where_its_index_says(places: list[int | None], wanted: str) -> None:
+    """Also where a client made the indices up: in their order, those of the same one as they came."""
+    blocks = [{"type": "thinking", "thinking": text, "signature": "S"} for text in "abc"]
+    blocks = [block | {"index": place} for block, place in zip(blocks, places, strict=True)]
+    (turn,) = turns({"role": "assistant", "content": "x", "thinking_blocks": blocks})
+    parts = [part for part in turn.parts if isinstance(part, Text | Thinking)]
+    assert "".join(part.text for part in parts) == wanted
+    assert [part.at for part in parts if isinstance(part, Thinking)] == [at for at, text in enumerate(wanted) if text != "x"]
+
+
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("choices", {"n": 2}, "unsupported_parameter", "n"),
     ("audio", {"modalities": ["text", "audio"]}, "unsupported_parameter", "modalities"),
