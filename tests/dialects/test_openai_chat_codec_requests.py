@@ -179,8 +179,8 @@ def test_what_has_no_name_is_told() -> None:
 )
 def test_thinking_stands_where_its_index_says(places: list[int | None], wanted: str) -> None:
     """Also where a client made the indices up: in their order, those of the same one as they came."""
-    blocks = [{"type": "thinking", "thinking": text, "signature": "S"} for text in "abc"]
-    blocks = [block | {"index": place} for block, place in zip(blocks, places, strict=True)]
+    block = {"type": "thinking", "signature": "S"}
+    blocks = [{**block, "thinking": text, "index": place} for text, place in zip("abc", places, strict=True)]
     (turn,) = turns({"role": "assistant", "content": "x", "thinking_blocks": blocks})
     parts = [part for part in turn.parts if isinstance(part, Text | Thinking)]
     assert "".join(part.text for part in parts) == wanted
