@@ -26,6 +26,7 @@ class OpenAIResponsesCodec:
             "image.detail": "input.detail",
             "logprobs": "top_logprobs",
             "max_output": "max_output_tokens",
+            "messages": "input",
             "messages.cache_control": "input.prompt_cache_breakpoint",
             "messages.documents": "input.input_file",
             "messages.images": "input.input_image",

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
-from aurixel.errors import ProviderError
+from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.canonical import (
     Began,
     ChatCodec,
@@ -114,8 +114,11 @@ class Translation:
         conversation = reader.read(request, self.losses)
         if output_limit is not None and conversation.max_output is None:
             conversation = msgspec.structs.replace(conversation, max_output=output_limit)
-        self._written = self._writer.write(conversation, rules, self.losses)
-        self.request = upstream.parse_request(self._written.body, {})
+        try:
+            self._written = self._writer.write(conversation, rules, self.losses)
+            self.request = upstream.parse_request(self._written.body, {})
+        except ClientError as error:
+            raise _in_words_of(reader, error) from None
 
     def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
         """See `Crossing`."""
@@ -134,6 +137,14 @@ class Translation:
             input_tokens,
             self._asked_at,
         )
+
+
+def _in_words_of(client: ChatCodec, error: ClientError) -> ClientError:
+    """The error of an upstream's dialect with the field that it names called as the client calls it."""
+    word = client.words.get(error.param or "")
+    if word is None:
+        return error
+    return ClientError(error.code, error.message.replace(f"'{error.param}'", f"'{word}'"), param=word)
 
 
 class TranslatedStream:

@@ -5,6 +5,7 @@ It reports losses by the names of fields, never by their values.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -16,6 +17,8 @@ from aurixel.plugin.canonical import Losses
 from aurixel.plugin.contracts import Dialect
 from aurixel.values import STRICT_LIMIT
 
+# A body of more bytes is translated beside the loop, which goes on meanwhile.
+LARGE: Final = 256 * 1024
 STRICT_HEADER: Final = "x-aurixel-strict"
 REPORT_HEADER: Final = "x-aurixel-translation"
 KINDS: Final = ("dropped", "emulated", "changed")
@@ -41,6 +44,13 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")
     return _without_losses(offer, translation)
+
+
+async def crossed(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing:
+    """As `cross`; a large request does not keep the others waiting."""
+    if upstream is offer.dialect or offer.request.written <= LARGE:
+        return cross(offer, upstream, output_limit)
+    return await asyncio.to_thread(cross, offer, upstream, output_limit)
 
 
 def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:
@@ -84,5 +94,6 @@ def _shown(names: Mapping[str, None]) -> list[str]:
 
 def _strict(offer: Offer) -> bool:
     return (
-        offer.head.headers.get(STRICT_HEADER, "").strip().lower() == "true" or offer.principal.limits.get(STRICT_LIMIT) is True
+        offer.head.headers.get(STRICT_HEADER, "").strip().lower() in ("true", "1")
+        or offer.principal.limits.get(STRICT_LIMIT) is True
     )

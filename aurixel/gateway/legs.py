@@ -14,7 +14,7 @@ from typing import Final
 from aurixel.clock import Clock
 from aurixel.dialects.translation import Crossing
 from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
-from aurixel.gateway.crossing import cross
+from aurixel.gateway.crossing import crossed
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.intake import Onward
 from aurixel.gateway.leaving import Interruptible
@@ -114,7 +114,7 @@ class Legs:
         failure: RequestError | None = None
         for leg in legs:
             try:
-                crossing = cross(books.offer, leg.dialect, output_limit)
+                crossing = await crossed(books.offer, leg.dialect, output_limit)
             except ClientError as error:
                 failure = failure or error
                 continue

@@ -160,6 +160,11 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     upload: UploadReader | None = None
     limitable: bool = True
 
+    @property
+    def written(self) -> int:
+        """Bytes of its fields, as written."""
+        return sum(map(len, self.fields.values()))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dialect}>"
 

@@ -1,4 +1,7 @@
-"""Requests of `openai_chat` to and from the canonical form: each field that has a name there, and each that has none."""
+"""Requests of `openai_chat` to and from the canonical form: each field that has a name there, and each that has none.
+
+It stays whole: reading and writing are tables over the same few helpers.
+"""
 
 from __future__ import annotations
 
