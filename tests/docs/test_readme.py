@@ -24,7 +24,7 @@ PRINTS = (
     r"This is the demo\. You wrote: Hello!\n",
     r"openai_chat to anthropic_messages; dropped=seed\nweather (\{.*\})?\n(?s:.*)",
     r"tool_use weather \{'city': '.*'\}\n",
-    r"lighthouse\.png for 0\.\d+ USD\n",
+    r"var/lighthouse\.png for 0\.\d+ USD\n",
     r".+ for 0\.\d+ USD\n",
 )
 # Model -> requests that the snippets make of it.
@@ -65,8 +65,8 @@ async def test_the_snippets_work_as_printed_and_their_cost_is_shown(tmp_path: Pa
     for snippet, printed in zip(SNIPPETS, PRINTS, strict=True):
         out = await run(tmp_path, sys.executable, "-c", snippet.replace("8700", port))
         assert re.fullmatch(printed, out), out
-    assert (tmp_path / "lighthouse.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "hello.wav").read_bytes().startswith(b"RIFF")
+    assert (tmp_path / "var/lighthouse.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "var/hello.wav").read_bytes().startswith(b"RIFF")
     words = USAGE[-1].split()
     table = ""
     while len(re.findall(r"^demo\S*", table, re.MULTILINE)) < len(MODELS):  # what is settled is posted within a second
