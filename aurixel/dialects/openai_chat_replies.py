@@ -59,6 +59,8 @@ class _Function(msgspec.Struct, gc=False):
 
 
 class _ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | int | None = None
     function: _Function | None = None
     custom: _Function | None = None
 
@@ -91,6 +93,10 @@ class _Chunk(msgspec.Struct, gc=False):
     choices: list[_StreamChoice] | None = None
     usage: ReportedUsage | None = None
     error: msgspec.Raw = msgspec.Raw()
+
+
+_NO_CALL: Final = _Function()
+_CALLS: Final = list[_ToolCall]
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -205,7 +211,7 @@ def _reply_message_size(raw: msgspec.Raw) -> int:
 
 
 class ChatStreamReader(EventReader):
-    """Reads one event stream. Its end is `[DONE]`, or the end of the connection once every choice has finished."""
+    """Reads one event stream. Its end is `[DONE]`, or the end of the connection, once every choice has finished."""
 
     chunks: ClassVar[msgspec.json.Decoder[Any]] = _CHUNK
 
@@ -214,6 +220,7 @@ class ChatStreamReader(EventReader):
         self._asked_usage = request.asked_usage
         self._open: set[int] = set()
         self._finished: set[int] = set()
+        self._begun: dict[int, set[int | None]] = {}  # of each choice: indices of its tool calls; None: one without
 
     def _event(self, event: bytes) -> bytes:
         # The usual event is one line of data.
@@ -229,6 +236,8 @@ class ChatStreamReader(EventReader):
 
     def _data(self, data: bytes, event: bytes) -> bytes:
         if data.startswith(b"[DONE]"):
+            if self._open:
+                raise invalid("is said to be done before it has finished")
             self._finish()
             return event
         check_text(data, "contains an event that ")
@@ -256,11 +265,26 @@ class ChatStreamReader(EventReader):
     def _choice(self, choice: Any) -> None:
         delta = choice.delta
         if delta is not None:
+            if delta.tool_calls:
+                self._continued(choice.index, delta.tool_calls)
             size = _message_size(delta)
             if size or delta.role or delta.audio or delta.tool_calls:
                 self.started = True
                 self.output_bytes += size
-        self._mark(choice.index, choice.finish_reason is not None)
+        self._mark(choice.index, bool(choice.finish_reason))  # some vendors write "" until the end
+
+    def _continued(self, choice: int, calls: list[_ToolCall]) -> None:
+        """Refuses arguments of a call that never began; its id or its name begins one. Some vendors number no call, or only
+        what follows its beginning."""
+        begun = self._begun.setdefault(choice, set())
+        for call in calls:
+            function = call.custom or call.function or _NO_CALL
+            if call.id or function.name:
+                begun.add(call.index)
+            elif (function.arguments or function.input) and not (
+                begun if call.index is None else call.index in begun or None in begun
+            ):
+                raise invalid("continues a tool call that has not begun")
 
     def _mark(self, index: int, finished: bool) -> None:
         if finished:
@@ -285,9 +309,13 @@ class ChatStreamReader(EventReader):
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 raise invalid("contains a choice that is no object")
-            index, finish = choice.get("index"), choice.get("finish_reason")
-            self._mark(index if isinstance(index, int) else 0, finish is not None)
-            if delta := choice.get("delta"):
+            index = choice.get("index")
+            index = index if isinstance(index, int) else 0
+            delta = choice.get("delta")
+            if isinstance(delta, dict) and (calls := delta.get("tool_calls")):
+                self._odd_calls(index, calls)
+            self._mark(index, bool(choice.get("finish_reason")))
+            if delta:
                 self.started = True
                 self.output_bytes += strings_size(delta)
         if counts is not None:
@@ -295,6 +323,15 @@ class ChatStreamReader(EventReader):
             if not choices and not self._asked_usage:
                 return b""
         return event if isinstance(choices, list) else self._without_choices(data, usage is not None)
+
+    def _odd_calls(self, choice: int, calls: Any) -> None:
+        """As `_continued`; calls that are not understood may have begun any."""
+        try:
+            known = msgspec.convert(calls, _CALLS)
+        except msgspec.ValidationError:
+            self._begun.setdefault(choice, set()).add(None)
+        else:
+            self._continued(choice, known)
 
     def _without_choices(self, data: bytes, has_usage: bool) -> bytes:
         """Code that uses the SDK walks `choices` unasked: a usage event gets an empty list, anything else is dropped."""

@@ -176,7 +176,7 @@ class _CompletionStreamReader(ChatStreamReader):
                 self._said[index] = self._said.get(index, 0) + again
                 size -= again
             self.output_bytes += size
-        self._mark(index, choice.finish_reason is not None)
+        self._mark(index, bool(choice.finish_reason))
 
     def _odd(self, data: bytes, event: bytes) -> bytes:
         raise invalid("contains an event that is no completion")

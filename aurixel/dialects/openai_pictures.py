@@ -29,6 +29,7 @@ _UNSIZED: Final = 1.5
 # Squares of 256 and of 4096 pixels: whoever asks for less, or more, is sent none that is.
 _SMALLEST, _LARGEST = 1 / 16, 16.0
 _PREVIEW: Final = 100
+_NEVER: Final = 1 << 62  # more bytes than there are
 
 
 def asked_pictures(count: int, size: str | None, quality: str | None) -> dict[str, int]:
@@ -145,14 +146,17 @@ class PictureReplyReader:
 
 
 class PictureStreamReader(TypedEvents):
-    """Reads the stream of one picture: previews `<kind>.partial_image`, and at last `<kind>.completed`."""
+    """Reads the stream of one picture: previews `<kind>.partial_image`, and at last `<kind>.completed`.
+
+    It is one piece from the first preview on: the upstream charges for it whether or not anybody waits for the rest.
+    """
 
     def __init__(self, request: ParsedRequest, kind: str) -> None:
         super().__init__()
         self._request, self._preview, self._completed = request, f"{kind}.partial_image", f"{kind}.completed"
         self._previews: list[int] = []  # the output's bytes at the end of each
         self._unit = ""
-        self._made_at = 0
+        self._begun_at = self._made_at = _NEVER
 
     def _typed(self, kind: str, data: bytes) -> None:
         if kind not in (self._preview, self._completed):
@@ -162,6 +166,8 @@ class PictureStreamReader(TypedEvents):
         self.output_bytes += max(0, len(told.b64_json) - 2)
         if kind == self._preview:
             self._previews.append(self.output_bytes)
+            if self.output_bytes and not self._unit:
+                self._unit, self._begun_at = told.unit(self._request), self.output_bytes
             return
         told.refuse_strangers()
         self._unit, self._made_at = told.unit(self._request), self.output_bytes
@@ -171,10 +177,10 @@ class PictureStreamReader(TypedEvents):
 
     def _guess(self, output_bytes: int) -> Counts:
         tokens = _PREVIEW * sum(1 for end in self._previews if end <= output_bytes)
-        return {"output_image": tokens + sum(_guessed(unit) for unit in self._pieces(output_bytes))}
+        return {"output_image": tokens + (_guessed(self._unit) if output_bytes >= self._made_at else 0)}
 
     def _pieces(self, output_bytes: int) -> Mapping[str, int]:
-        return {self._unit: 1} if self._unit and output_bytes >= self._made_at else {}
+        return {self._unit: 1} if output_bytes >= min(self._begun_at, self._made_at) else {}
 
 
 def _guessed(unit: str) -> int:

@@ -17,7 +17,7 @@ from aurixel.dialects.multipart import File
 from aurixel.dialects.openai_media import TypedEvents, decode_reply
 from aurixel.dialects.openai_uploads import COMMON, FormReader, OpenAIUploads
 from aurixel.dialects.readers import BYTES_PER_TOKEN, MAX_COUNT, Count, Counts, invalid, nonzero, part_of, text_size
-from aurixel.dialects.sounds import Sound, longest
+from aurixel.dialects.sounds import SPARSEST, Sound, longest
 from aurixel.errors import ClientError, ProviderError
 from aurixel.plugin.contracts import InputBound, ParsedRequest, ReplyReader, StreamReader, UploadReader
 from aurixel.values import Usage
@@ -99,7 +99,9 @@ class SoundReader(FormReader):
         return max(self.size, self._length or 0)
 
     def _most_seconds(self) -> int:
-        return longest(self.sound.head if self.sound is not None else b"", self._most_bytes())
+        sound = self.sound
+        most = longest(sound.head if sound is not None else b"", self._most_bytes())
+        return max(most, sound.seconds()[0]) if sound is not None and sound.whole else most
 
     def _read(self) -> ParsedRequest:
         model = self.model()
@@ -109,14 +111,17 @@ class SoundReader(FormReader):
         self.refuse_others()
         if self.sound is None:
             raise missing("file")
+        size, seconds = self._most_bytes(), self._most_seconds()
+        if seconds > -(-size // SPARSEST):  # it says so itself
+            size = seconds * SPARSEST
         return ParsedRequest(
             dialect=self._dialect,
             model=model,
             stream=stream,
             fields={},
-            bound=InputBound(text_bytes=self.text_bytes(), audio_bytes=self._most_bytes()),
+            bound=InputBound(text_bytes=self.text_bytes(), audio_bytes=size),
             needs=frozenset({"input", "input_audio", "output"}),  # where it is priced by tokens
-            most={"audio_seconds": self._most_seconds()},
+            most={"audio_seconds": seconds},
             replies=STREAMED if stream else REPLIES,
             limitable=False,
             upload=self,

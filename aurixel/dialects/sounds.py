@@ -1,13 +1,15 @@
 """Tells of a sound file how long it lasts, from its first and last bytes and its size; it decodes nothing.
 
-Seconds are bounded on both sides by the size of the file, whatever its headers claim, and are a bound where they say
-nothing. Why the reader of headers is the one it is: docs/decisions/0021-uploads.md.
+Seconds are no fewer than the size of the file allows, and a bound by it where its headers say nothing. More than that is
+believed, up to a day, of what may hold silence in no bytes at all. Why the reader of headers is the one it is:
+docs/decisions/0021-uploads.md.
 """
 
 from __future__ import annotations
 
 import io
 from math import ceil
+from struct import unpack_from
 from typing import BinaryIO, Final, cast
 
 from tinytag import TinyTag, TinyTagException
@@ -15,11 +17,17 @@ from tinytag import TinyTag, TinyTagException
 from aurixel.dialects.magic import sound_kind
 from aurixel.dialects.multipart import ENDS, File
 
-# The sparsest encoding of speech that is in use, in bytes a second: no file lasts longer than its bytes at this rate.
+# The sparsest encoding of speech that is in use, in bytes a second: what says nothing of its length lasts no longer.
 SPARSEST: Final = 1000
+# The most that a header is believed, in seconds: a day.
+MAX_SECONDS: Final = 24 * 60 * 60
+# What may last longer than its bytes at `SPARSEST`: silence takes none. An MP3 has a least rate, which is just that; of a
+# WAV `longest` tells.
+_SPARSE: Final = frozenset({"flac", "ogg", "mp4"})
 # The densest of each kind: none is shorter than its bytes at this rate (pictures inside it aside).
 _DENSEST: Final = {"mp3": 48_000, "ogg": 64_000, "mp4": 256_000, "flac": 1_600_000}
 _NOWHERE: Final = 1 << 62
+_PLAIN: Final = (1, 3, 0xFFFE)  # codings of a WAV: samples as they are
 
 
 class Sound(File):
@@ -82,7 +90,7 @@ class Sound(File):
 
     @property
     def most_seconds(self) -> int:
-        """What it lasts at most, whole seconds, if it is no larger than now."""
+        """What it lasts at most, whole seconds, if it is no larger than now and does not say more at its end."""
         return longest(self.head, self.size)
 
     def seconds(self) -> tuple[int, bool]:
@@ -92,8 +100,11 @@ class Sound(File):
             self._seconds = self._told()
         if not self._seconds > 0:
             return most, False
-        least = self.size / _DENSEST.get(sound_kind(self.head) or "", 1 << 62)
-        return min(most, ceil(max(self._seconds, least))), True
+        kind = sound_kind(self.head) or ""
+        least = self.size / _DENSEST.get(kind, 1 << 62)
+        if kind in _SPARSE:
+            most = max(most, MAX_SECONDS)
+        return ceil(min(most, max(self._seconds, least))), True
 
     def _told(self) -> float:
         """Seconds by the headers; 0 where they say nothing."""
@@ -115,15 +126,67 @@ class Sound(File):
 
 
 def longest(head: bytes, size: int) -> int:
-    """Whole seconds that a file of `size` bytes lasts at most: of plain samples by their number, else at `SPARSEST`."""
-    rate = SPARSEST
-    at = head.find(b"fmt ", 12, 4096) if sound_kind(head) == "wav" else -1
-    if at >= 0 and len(head) >= at + 24:
-        coding, channels = (int.from_bytes(head[at + 8 + 2 * n : at + 10 + 2 * n], "little") for n in (0, 1))
-        samples, bits = int.from_bytes(head[at + 12 : at + 16], "little"), int.from_bytes(head[at + 22 : at + 24], "little")
-        if coding in (1, 3, 0xFFFE) and channels and samples and bits >= 8:
-            rate = max(SPARSEST, channels * samples * (bits // 8))
-    return max(1, -(-size // rate))
+    """Whole seconds that a file of `size` bytes lasts at most, as far as its first bytes tell: of plain samples by their
+    number, else at `SPARSEST`, or as long as its header says, if that is longer."""
+    by_size = size / SPARSEST
+    kind = sound_kind(head)
+    if kind == "wav":
+        by_size, said = _wave(head, size)
+    elif kind == "flac":
+        said = _flac(head)
+    else:
+        said = _index(head) if kind == "mp4" else 0.0
+    return max(1, ceil(by_size), ceil(min(said, MAX_SECONDS)))
+
+
+def _wave(head: bytes, size: int) -> tuple[float, float]:
+    """Seconds of a WAV by its size, and as its header says."""
+    said, samples, plain, at = 0.0, 0, False, 12
+    by_size = size / SPARSEST
+    while len(head) >= at + 12:
+        name, length = head[at : at + 4], int.from_bytes(head[at + 4 : at + 8], "little")
+        if name == b"fmt " and len(head) >= at + 24:
+            coding, channels, samples, rate, block, bits = unpack_from("<HHIIHH", head, at + 8)
+            plain = coding in _PLAIN and min(channels, samples, bits // 8) > 0
+            if plain:
+                rate = samples * min(block or _NOWHERE, channels * (bits // 8))
+            if rate:
+                said = size / rate
+                by_size = said if plain and rate > SPARSEST else by_size
+        elif name == b"fact" and samples and not plain:
+            said = max(said, int.from_bytes(head[at + 8 : at + 12], "little") / samples)
+        elif name == b"data":
+            break
+        at += 8 + length + length % 2
+    return by_size, said
+
+
+def _flac(head: bytes) -> float:
+    """Seconds of a FLAC as its first block says; 0 where it does not."""
+    if len(head) < 26:
+        return 0.0
+    info = int.from_bytes(head[18:26], "big")
+    return (info & ((1 << 36) - 1)) / (info >> 44) if info >> 44 else 0.0
+
+
+def _index(head: bytes) -> float:
+    """Seconds of an MP4 as its index says, where that is among its first bytes; else 0."""
+    at = 0
+    while len(head) >= at + 8:
+        size, name = int.from_bytes(head[at : at + 4], "big"), head[at + 4 : at + 8]
+        if name == b"moov":
+            size = 8
+        elif name == b"mvhd":
+            wide = head[at + 8 : at + 9] == b"\1"
+            scale, length = (at + 28, 8) if wide else (at + 20, 4)
+            if len(head) < scale + 4 + length:
+                return 0.0
+            ticks = int.from_bytes(head[scale : scale + 4], "big")
+            return int.from_bytes(head[scale + 4 : scale + 4 + length], "big") / ticks if ticks else 0.0
+        if size < 8:
+            return 0.0
+        at += size
+    return 0.0
 
 
 def _joined_pages(sound: Sound) -> bytes:
@@ -164,4 +227,4 @@ class _Ends:
         return self._at
 
 
-__all__ = ["SPARSEST", "Sound", "longest"]
+__all__ = ["MAX_SECONDS", "SPARSEST", "Sound", "longest"]

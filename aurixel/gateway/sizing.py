@@ -14,7 +14,8 @@ from aurixel.catalog import PER_MILLION, PriceBook
 from aurixel.plugin.contracts import ModelRules, ParsedRequest
 from aurixel.values import Nanos
 
-# An answer shorter than this helps nobody: below it the request is refused for want of credit.
+# An answer shorter than this helps nobody: below it the request is refused for want of credit. Some upstreams refuse to be
+# asked for less, so that a translation asks them for as much: it is held for however little a client asks for.
 LEAST_OUTPUT: Final = 16
 # How often a hosted tool is assumed to run at most where the request does not say.
 TOOL_CALLS: Final = 16
@@ -54,6 +55,8 @@ def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: Pr
             fixed += price.charge({need: most})
     limited = request.output_limit is not None or not request.limitable
     output = request.output_limit if request.output_limit is not None else rules.max_output
+    if output and request.limitable:
+        output = max(output, LEAST_OUTPUT)
     shortest = output if limited else min(output, LEAST_OUTPUT)
     return Bound(
         want=fixed - (-output * request.choices * output_rate // PER_MILLION),

@@ -62,4 +62,14 @@ def m4a(seconds: float, size: int, *, index_first: bool = False, index: int = 0,
     return start + (moov + mdat if index_first else mdat + moov)
 
 
-__all__ = ["box", "flac", "m4a", "mixed_mp3", "mp3", "ogg_opus"]
+def wave(samples: int, bits: int, size: int, *, coding: int = 1, rate: int | None = None, fact: int | None = None) -> bytes:
+    """One channel of so many samples a second, `size` bytes of them; `rate`: the bytes a second that the header says, `fact`:
+    the samples in all."""
+    plain = samples * bits // 8
+    head = struct.pack("<HHIIHH", coding, 1, samples, plain if rate is None else rate, max(1, bits // 8), bits)
+    told = struct.pack("<4sII", b"fact", 4, fact) if fact is not None else b""
+    chunks = struct.pack("<4sI", b"fmt ", len(head)) + head + told + struct.pack("<4sI", b"data", size) + bytes(size)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+__all__ = ["box", "flac", "m4a", "mixed_mp3", "mp3", "ogg_opus", "wave"]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aurixel.dialects.magic import is_no_picture, is_no_sound, picture_kind, sound_kind
 from aurixel.dialects.multipart import ENDS
-from aurixel.dialects.sounds import SPARSEST, Sound, longest
-from tests.dialects.sounds import flac, m4a, mixed_mp3, mp3, ogg_opus
+from aurixel.dialects.sounds import MAX_SECONDS, SPARSEST, Sound, longest
+from tests.dialects.sounds import flac, m4a, mixed_mp3, mp3, ogg_opus, wave
 from tests.flow.uploads import sound as wav
 
 MEGABYTE = 1_000_000
@@ -83,11 +83,46 @@ def test_a_header_that_says_too_little_is_not_believed(data: bytes) -> None:
         assert seconds >= 4
 
 
-@pytest.mark.parametrize("data", [flac(1e6, 5_000), ogg_opus(1e6, 5_000), m4a(1e6, 5_000)])
-def test_nor_one_that_says_too_much(data: bytes) -> None:
+SILENCE = [flac(3600, 5_000), ogg_opus(3600, 5_000), m4a(3600, 5_000), m4a(3600, 5_000, index_first=True)]
+
+
+@pytest.mark.parametrize("data", SILENCE, ids=["flac", "ogg", "m4a", "m4a_index_first"])
+def test_silence_lasts_as_long_as_its_header_says_however_few_its_bytes(data: bytes) -> None:
+    assert passed(data).seconds() == (3600, True)
+
+
+@pytest.mark.parametrize(
+    "data", [flac(3600, 5_000), m4a(3600, 5_000, index_first=True), wave(1, 8, 3_600), wave(1_000, 16, 3_600, coding=2, rate=1)]
+)
+def test_what_its_first_bytes_say_of_its_length_is_known_before_the_rest(data: bytes) -> None:
+    assert longest(data[:200], len(data)) >= 3600
+    assert passed(data).most_seconds >= 3600
+
+
+@pytest.mark.parametrize("data", [flac(1e6, 5_000), ogg_opus(1e6, 5_000), m4a(1e6, 5_000), m4a(1e6, 5_000, index_first=True)])
+def test_one_that_says_too_much_is_believed_up_to_a_day(data: bytes) -> None:
     sound = passed(data)
-    assert sound.seconds() == (sound.most_seconds, True)
-    assert sound.most_seconds <= 10
+    assert sound.seconds() == (MAX_SECONDS, True)
+    assert sound.most_seconds <= MAX_SECONDS
+    assert longest(data[:200], len(data)) <= MAX_SECONDS
+    assert longest(data[:200], 200_000_000) == 200_000  # by its bytes it may last longer
+
+
+def test_samples_that_are_few_a_second_last_long() -> None:
+    """Of plain ones the header says how many; of others how many bytes, and how many samples in all."""
+    assert passed(wave(100, 8, 20_000)).seconds() == (200, True)
+    assert passed(wave(8_000, 4, 20_000, coding=2, rate=500, fact=8_000 * 40)).seconds() == (40, True)
+    assert longest(wave(8_000, 4, 20_000, coding=2, rate=500)[:64], 20_000) == 40
+    assert longest(wave(8_000, 4, 20_000, coding=2, rate=64_000, fact=8_000 * 60)[:64], 20_000) == 60
+    assert longest(wave(8_000, 4, 20_000, coding=2, rate=64_000)[:64], 20_000) == 20
+    assert longest(wave(8_000, 4, 20_000, coding=2, rate=0)[:64], 20_000) == 20
+    assert longest(wave(1, 8, 1_000_000)[:64], 1_000_000) == MAX_SECONDS
+
+
+def test_a_chunk_that_only_looks_like_the_format_is_passed_over() -> None:
+    real = wave(8_000, 16, 16_000)
+    fake = b"JUNK" + (24).to_bytes(4, "little") + wave(1_000_000, 16, 0)[12:36]
+    assert longest(real[:12] + fake + real[12:], 16_000) == longest(real, 16_000) == 1
 
 
 def test_a_sound_that_comes_byte_by_byte_takes_no_more_room() -> None:
@@ -117,7 +152,7 @@ def test_garbage_never_fails(noise: bytes, start: bytes) -> None:
     for cut in (12, 40, 100, len(start)):
         sound = passed(start[:cut] + noise, 97)
         seconds, _ = sound.seconds()
-        assert 1 <= seconds <= sound.most_seconds
+        assert 1 <= seconds <= max(sound.most_seconds, MAX_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from aurixel.dialects import OpenAIImageEdits, OpenAIImageVariations, OpenAITran
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Changes, ModelRules, ParsedRequest, TakesUploads, UploadReader
 from aurixel.testing.samples import sample_files
+from tests.dialects.sounds import flac, m4a, ogg_opus
 from tests.flow.uploads import KIND, form, sound
 
 HEADERS = {"content-type": KIND}
@@ -64,6 +65,23 @@ def test_cut_anywhere_and_in_any_order(first: list[str], cuts: list[int]) -> Non
     assert reader.units == {"audio_seconds": 3}
     if decided is not None:
         assert passed == body.replace(b"\r\n\r\near\r\n", b"\r\n\r\nother\r\n")
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["whole", "first_bytes"])
+def test_a_hold_is_for_the_length_that_the_sound_says(at_once: bool) -> None:
+    """An hour of silence in a few bytes, by the second and by the token; of what tells it at its end, once it is whole."""
+    for silence in (flac(3600, 70_000), m4a(3600, 70_000, index_first=True), ogg_opus(3600, 70_000)):
+        body = form({"model": "ear"}, ("file", "silence", silence))
+        reader = begun(EAR, len(body))
+        reader.feed(body if at_once else body[:500])
+        request = reader.finish() if at_once else reader.request
+        assert request is not None
+        if at_once or not silence.startswith(b"OggS"):
+            assert request.most == {"audio_seconds": 3600}
+            assert EAR.bound_input(request, ModelRules(context=1_000_000, max_output=1)) >= 3600 * 20
+        else:
+            assert request.most == {"audio_seconds": -(-len(body) // 1000)}
+    assert not at_once or reader.units == {"audio_seconds": 3600}
 
 
 def test_it_is_decided_by_the_first_bytes_of_the_file() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aurixel.catalog import PriceBook
+from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses
+from aurixel.dialects.translation import Translation
 from aurixel.gateway.sizing import LEAST_OUTPUT, size
-from aurixel.plugin import InputBound, ModelRules, ParsedRequest
+from aurixel.plugin import Dialect, InputBound, ModelRules, ParsedRequest
 
 RATES = st.fixed_dictionaries(
     {"input": st.integers(0, 10**11), "output": st.integers(0, 10**11)},
@@ -88,6 +92,29 @@ def test_a_picture_left_to_the_upstream_is_held_for_at_the_dearest_that_it_may_b
     book = PriceBook(version=1, effective_ms=0, rates={name: rate * 10**6 for name, rate in PICTURES.items()} | {"images": 0})
     request = msgspec.structs.replace(_request(0, 2), most={asked: 2})
     assert size(request, ModelRules(context=1, max_output=1), 0, book, by_units=True).want == 2 * held
+
+
+LIMITS = {"openai_chat": "max_completion_tokens", "openai_responses": "max_output_tokens", "anthropic_messages": "max_tokens"}
+TALKS: list[Dialect] = [OpenAIChat(), OpenAIResponses(), AnthropicMessages()]
+
+
+@pytest.mark.parametrize("upstream", TALKS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("client", TALKS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("most", [9, 1_000])
+def test_no_translation_asks_for_a_longer_answer_than_is_held_for(client: Dialect, upstream: Dialect, most: int) -> None:
+    """Upstreams of one dialect refuse short limits, so that they are sent longer ones."""
+    rules, book = (
+        ModelRules(context=10_000, max_output=most),
+        PriceBook(version=1, effective_ms=0, rates={"input": 0, "output": 1}),
+    )
+    words = "input" if client.name == "openai_responses" else "messages"
+    for limit in (None, *range(1, 20)):
+        if limit is None and client.name == "anthropic_messages":
+            continue
+        body: dict[str, object] = {"model": "m", words: [{"role": "user", "content": "x"}]}
+        request = client.parse_request(json.dumps(body | ({LIMITS[client.name]: limit} if limit else {})).encode(), {})
+        sent = Translation(client, upstream, request, rules).request.output_limit
+        assert (most if sent is None else sent) <= size(request, rules, 0, book).tokens
 
 
 @given(cases(), st.data())
