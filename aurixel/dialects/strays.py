@@ -41,9 +41,11 @@ Shape: TypeAlias = Keys | Kinds
 Decoder: TypeAlias = msgspec.json.Decoder[Any]
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECTS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NULL: Final = msgspec.Raw(b"null")
 _UNKNOWN: Final = Keys()
+# Every level is read over again. What is nested deeper than any request makes sense is told as lost, unseen.
+_DEEPEST: Final = 8
 
 
 class Strays:
@@ -105,24 +107,34 @@ def _struct(keys: Keys, above: tuple[Shape, ...], tag: Mapping[str, Any], *more:
     return msgspec.defstruct("Known", [*more, *fields], rename=renamed, forbid_unknown_fields=not keys.open, gc=False, **tag)
 
 
-def _tell(raw: msgspec.Raw, shape: Shape, place: str, losses: Losses) -> None:
+def _tell(raw: msgspec.Raw, shape: Shape, place: str, losses: Losses, depth: int = 0) -> None:
+    if depth == _DEEPEST:
+        losses.drop(place)
+        return
     first = bytes(memoryview(raw)[:1])
-    if first == b"[":
-        for item in _LIST.decode(raw):
-            _tell(item, shape, place, losses)
-    elif first == b"{":
-        fields = _OBJECT.decode(raw)
-        keys = shape if isinstance(shape, Keys) else _kind(fields, shape, losses)
-        if keys is None or keys.open:
-            return
-        for name, value in fields.items():
-            if value == _NULL:
-                continue
-            inner = keys.keys.get(name, _UNKNOWN)
-            if inner is _UNKNOWN:
-                losses.drop(f"{place}.{name}")
-            elif inner is not None:
-                _tell(value, inner, f"{place}.{name}", losses)
+    if first == b"{":
+        _tell_object(_OBJECT.decode(raw), shape, place, losses, depth)
+    elif first == b"[":
+        try:
+            objects = _OBJECTS.decode(raw)
+        except msgspec.ValidationError:
+            return  # no list of objects: nothing that a codec takes apart
+        for fields in objects:
+            _tell_object(fields, shape, place, losses, depth)
+
+
+def _tell_object(fields: dict[str, msgspec.Raw], shape: Shape, place: str, losses: Losses, depth: int) -> None:
+    keys = shape if isinstance(shape, Keys) else _kind(fields, shape, losses)
+    if keys is None or keys.open:
+        return
+    for name, value in fields.items():
+        inner = keys.keys.get(name, _UNKNOWN)
+        if inner is None or value == _NULL:
+            continue
+        if inner is _UNKNOWN:
+            losses.drop(f"{place}.{name}")
+        else:
+            _tell(value, inner, f"{place}.{name}", losses, depth + 1)
 
 
 def _kind(fields: dict[str, msgspec.Raw], kinds: Kinds, losses: Losses) -> Keys | None:

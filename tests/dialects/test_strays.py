@@ -272,15 +272,24 @@ def test_a_known_word_in_a_place_that_is_not_its_own_is_a_stray(
     assert dropped(dialect, fields) == names
 
 
-def test_a_document_in_documents_is_looked_into_however_deep() -> None:
+@pytest.mark.parametrize(
+    ("documents", "told"),
+    [
+        (1, "messages.content.source.content.made_up"),
+        (2, "messages.content.source.content.source.content.made_up"),
+        (3, Losses.OTHER),  # too long a name for a header
+        (100, Losses.OTHER),  # not looked into so deep
+    ],
+)
+def test_a_document_in_documents_is_looked_into(documents: int, told: str) -> None:
     block: dict[str, Any] = {"type": "text", "text": "x", "made_up": 1}
-    for _ in range(4):
+    for _ in range(documents):
         block = {"type": "document", "source": {"type": "content", "content": [block]}}
     losses = Losses()
     messages = AnthropicMessages()
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [block]}]}
     messages.read(messages.parse_request(json.dumps(body).encode(), {}), losses)
-    assert list(losses.dropped) == [Losses.OTHER]  # too long a name for a header
+    assert list(losses.dropped) == [told]
     assert list(losses.changed) == ["messages.documents"]
 
 
