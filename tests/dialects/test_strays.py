@@ -278,7 +278,7 @@ def test_a_known_word_in_a_place_that_is_not_its_own_is_a_stray(
         (1, "messages.content.source.content.made_up"),
         (2, "messages.content.source.content.source.content.made_up"),
         (3, Losses.OTHER),  # too long a name for a header
-        (100, Losses.OTHER),  # not looked into so deep
+        (6, Losses.OTHER),  # not looked into so deep
     ],
 )
 def test_a_document_in_documents_is_looked_into(documents: int, told: str) -> None:
