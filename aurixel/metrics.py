@@ -181,7 +181,7 @@ class RequestMetrics(Scraped):
         yield _histogram("aurixel_upstream_seconds", "One try at an upstream.", "upstream", self._upstream_seconds)
         pair = ("dialect", "via")
         yield _counter("aurixel_translated_requests", "Requests translated into an upstream's dialect.", pair, self._translated)
-        text = "Fields of translated requests that the upstream's dialect has no equal of, by what was done."
+        text = "Fields of translated requests and replies that the other dialect has no equal of, by what was done."
         yield _counter("aurixel_translation_losses", text, (*pair, "kind"), self._losses)
         charged = self._charged / NANOS_PER_USD
         yield CounterMetricFamily("aurixel_charged_usd", "Charged to accounts, in US dollars.", charged)

@@ -69,6 +69,7 @@ class MessagesStreamDecoder:
     """See `StreamDecoder`."""
 
     def __init__(self) -> None:
+        self.lost: set[str] = set()
         self._splitter = EventSplitter()
         self._kind: str | None = None  # of the block that is open
         self._index = -1
@@ -128,6 +129,8 @@ class MessagesStreamDecoder:
             self._input = arguments_of(block)
             out.append(ToolBegan(index=self._calls, id=block.id, name=block.name))
             self._calls += 1
+        else:
+            self.lost.add("reply.hosted_tools")
 
     def _delta(self, parsed: _StreamEvent, out: list[Event]) -> None:
         delta, kind = parsed.delta, self._kind
@@ -150,6 +153,8 @@ class MessagesStreamDecoder:
             citation = citation_of(delta.citation) if delta.citation is not None else None
             if citation is not None and self._filled:
                 out.append(Cited(citation=citation))
+            else:
+                self.lost.add("reply.citations")
         elif delta.type in _DELTAS.values() or delta.type in ("signature_delta", "citations_delta"):
             raise invalid("changes a block as if it were of another kind")
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aurixel.dialects.anthropic_messages_codec_keys import STRAYS
 from aurixel.dialects.anthropic_messages_codec_read_blocks import Mark, MessagesReading, field_of, ttl_of
 from aurixel.dialects.json_fields import Fields, decode_field, given, unsupported, wrong
 from aurixel.plugin.canonical import (
@@ -97,7 +98,6 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CHOICE: Final = msgspec.json.Decoder(_Choice)
 _THINKING: Final = msgspec.json.Decoder(_ThinkingConfig)
 _OUTPUT: Final = msgspec.json.Decoder(_Output)
-_NAMES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _METADATA: Final = msgspec.json.Decoder(_Metadata)
 _MARK: Final = msgspec.json.Decoder(Mark)
 _NUMBER: Final = msgspec.json.Decoder(float)
@@ -118,13 +118,15 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
     choice, parallel = _choice(fields)
     if request.output_limit == 0:
         raise unsupported("max_tokens", "Filling a cache without an answer with this model")
-    effort, form = _output(fields, losses)
+    effort, form = _output(fields)
     messages = MessagesReading(losses).conversation(fields)
+    tools = _tools(fields, losses) if "tools" in fields else ()
+    STRAYS.tell(fields, losses)
     return Conversation(
         model=request.model,
         messages=messages,
         stream=request.stream,
-        tools=_tools(fields, losses) if "tools" in fields else (),
+        tools=tools,
         tool_choice=choice,
         parallel_tools=parallel,
         max_output=request.output_limit,
@@ -157,14 +159,11 @@ def _choice(fields: Fields) -> tuple[ToolChoice | None, bool | None]:
     )
 
 
-def _output(fields: Fields, losses: Losses) -> tuple[Effort | None, Format | None]:
+def _output(fields: Fields) -> tuple[Effort | None, Format | None]:
     raw = given(fields, "output_config")
     if raw is None:
         return None, None
     config = decode_field(_OUTPUT, raw, "output_config", "an object")
-    for name in _NAMES.decode(raw):
-        if name not in ("effort", "format"):
-            losses.drop(f"output_config.{name}")
     effort: Any = config.effort
     if effort is not None and effort not in _EFFORTS:
         raise wrong("output_config", "an object whose effort is low, medium, high, xhigh or max")

@@ -68,9 +68,10 @@ def read_reply(body: bytes) -> Reply:
     try:
         found = _REPLY.decode(body)
         parts: list[Part] = []
+        lost: set[str] = set()
         calls = 0
         for block in found.content:
-            part = _part(block, len(parts))
+            part = _part(block, len(parts), lost)
             if part is not None:
                 parts.append(part)
                 calls += isinstance(part, ToolCall)
@@ -85,6 +86,7 @@ def read_reply(body: bytes) -> Reply:
         parts=tuple(parts),
         stop=stop_of(found.stop_reason, calls),
         stop_sequence=found.stop_sequence,
+        lost=tuple(sorted(lost)),
     )
 
 
@@ -98,10 +100,13 @@ def ended(stop: Stop, calls: int) -> Stop:
     return "tool_use" if calls and stop in ("end", "stop_sequence") else stop
 
 
-def _part(block: ReplyBlock, at: int) -> Part | None:
+def _part(block: ReplyBlock, at: int, lost: set[str]) -> Part | None:
     kind = block.type
     if kind == "text":
-        return Text(text=block.text, citations=cited(block.citations)[0]) if block.text else None
+        citations, others = cited(block.citations)
+        if others:
+            lost.add("reply.citations")
+        return Text(text=block.text, citations=citations) if block.text else None
     if kind == "tool_use":
         if not block.id or not block.name:
             raise invalid("contains a call without an id or a name")
@@ -114,6 +119,7 @@ def _part(block: ReplyBlock, at: int) -> Part | None:
         if block.data is None:
             raise invalid("contains hidden thinking of nothing")
         return Thinking(sealed=block.data, hidden=True, origin=ORIGIN, at=at)
+    lost.add("reply.hosted_tools")
     return None
 
 

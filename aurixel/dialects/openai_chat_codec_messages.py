@@ -215,6 +215,8 @@ class _Turns:
             raise wrong("messages", "a list in which each message has content")
         if isinstance(content, str):
             return [Text(text=content, cache=ttl(message.cache_control))] if content or role in ("user", "system") else []
+        if message.cache_control is not None and role != "assistant":
+            self._losses.drop("messages.cache_control")  # its parts have their own
         return [_part(part, role) for part in content if part.text != "" or part.type != "text"]
 
 

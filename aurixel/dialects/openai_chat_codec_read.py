@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias, cast
 import msgspec
 
 from aurixel.dialects.json_fields import decode_field, given, read_bool, read_int, unsupported, wrong
+from aurixel.dialects.openai_chat_codec_keys import STRAYS
 from aurixel.dialects.openai_chat_codec_messages import Mark, Wire, read_messages, ttl
 from aurixel.plugin.canonical import (
     CacheTtl,
@@ -174,10 +175,12 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
     for name in ("function_call", "tool_choice"):
         if (raw_choice := given(fields, name)) is not None:
             values["tool_choice"] = _tool_choice(decode_field(_CHOICE, raw_choice, name, "a string or an object"), name)
+    messages = read_messages(fields, losses)
+    STRAYS.tell(fields, losses)
     return Conversation(
         model=request.model,
         stream=request.stream,
-        messages=read_messages(fields, losses),
+        messages=messages,
         **values,
     )
 

@@ -107,18 +107,26 @@ def read_reply(body: bytes) -> Reply:
     choice = reply.choices[0]
     message, name = choice.message, reply.id or ""
     parts: list[Part] = []
+    lost: tuple[str, ...] = ()
     thinking, text, refusal = texts_of(message)
     if thinking:
         parts.append(Thinking(text=thinking, origin=NAME, at=0))
     if text:
-        parts.append(
-            Text(text=text, citations=tuple(citations_of(message)), logprobs=logprobs_of(choice.logprobs)),
-        )
+        citations = citations_of(message)
+        parts.append(Text(text=text, citations=tuple(citations), logprobs=logprobs_of(choice.logprobs)))
+        if len(citations) < len(message.annotations or ()):
+            lost = ("reply.citations",)
     if refusal:
         parts.append(Refusal(text=refusal))
     calls = message.tool_calls or ([Call(function=message.function_call)] if message.function_call is not None else [])
     parts += [_call(call, name, place) for place, call in enumerate(calls)]
-    return Reply(id=name, parts=tuple(parts), stop=stop_of(choice.finish_reason, bool(calls)), created=int(reply.created or 0))
+    return Reply(
+        id=name,
+        parts=tuple(parts),
+        stop=stop_of(choice.finish_reason, bool(calls)),
+        created=int(reply.created or 0),
+        lost=lost,
+    )
 
 
 def texts_of(said: Said) -> tuple[str, str, str]:

@@ -99,6 +99,7 @@ class ChatDecoder:
     """See `StreamDecoder`."""
 
     def __init__(self) -> None:
+        self.lost: set[str] = set()
         self._id: str | None = None  # of the answer; None: it has not begun
         self._thinking = self._has_text = self._stopped = False
         self._cited: list[Event] = []
@@ -148,7 +149,10 @@ class ChatDecoder:
             out.append(TextDelta(text=text, logprobs=logprobs))
             self._has_text = True
         if delta.annotations:
-            self._cited += [Cited(citation=citation) for citation in citations_of(delta)]
+            citations = citations_of(delta)
+            self._cited += [Cited(citation=citation) for citation in citations]
+            if len(citations) < len(delta.annotations):
+                self.lost.add("reply.citations")
         if self._cited and self._has_text:  # those that come first wait for the text they belong to
             out += self._cited
             self._cited.clear()

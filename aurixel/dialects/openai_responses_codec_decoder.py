@@ -92,6 +92,7 @@ class ResponsesDecoder:
     """See `StreamDecoder`."""
 
     def __init__(self) -> None:
+        self.lost: set[str] = set()
         self._begun = self._refused = self._cut = False
         self._calls = 0
         self._items: dict[int, _Open] = {}
@@ -141,6 +142,8 @@ class ResponsesDecoder:
             opened = self._opened(event, "message")
             if event.annotation is not None and event.annotation.type == "url_citation" and opened.size:
                 out.append(Cited(citation=citation_of(event.annotation)))
+            else:
+                self.lost.add("reply.citations")
         elif kind == "response.content_part.done":
             self._end_part(self._opened(event, ""), out)
         elif kind in ("response.completed", "response.incomplete"):
@@ -172,7 +175,10 @@ class ResponsesDecoder:
             self._calls += 1
             out.append(ToolBegan(index=opened.number, id=call.id, name=called(item), custom=call.custom))
             return opened
-        return _Open(item.type if item.type in ("message", "reasoning") else "hosted")
+        if item.type in ("message", "reasoning"):
+            return _Open(item.type)
+        self.lost.add("reply.hosted_tools")
+        return _Open("hosted")
 
     def _part(self, opened: _Open, index: int, out: list[Event]) -> None:
         """A part of a message begins where the one before ends."""
@@ -223,7 +229,7 @@ class ResponsesDecoder:
     def _rest_of_message(self, opened: _Open, item: WireItem, out: list[Event]) -> None:
         if opened.size:
             return
-        for part in message_parts(item):
+        for part in message_parts(item, self.lost):
             if isinstance(part, Text):
                 out.append(TextDelta(text=part.text, logprobs=part.logprobs))
                 out += [Cited(citation=citation) for citation in part.citations]

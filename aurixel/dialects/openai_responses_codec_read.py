@@ -11,6 +11,7 @@ import msgspec
 
 from aurixel.dialects.json_fields import decode_field, given, read_int, unsupported, wrong
 from aurixel.dialects.openai_responses_codec_items import read_messages
+from aurixel.dialects.openai_responses_codec_keys import STRAYS
 from aurixel.dialects.openai_responses_codec_tools import Wire, read_choice, read_tools, tools_of
 from aurixel.plugin.canonical import Conversation, Effort, Format, Losses, Reasoning
 from aurixel.plugin.contracts import ParsedRequest
@@ -110,10 +111,12 @@ def read(request: ParsedRequest, losses: Losses) -> Conversation:
         values["cache"] = None if options.mode == "explicit" else "5m"
     values["logprobs"] = _logprobs(request)
     tools = tools_of(fields)
+    messages = read_messages(fields, tools, losses)
+    STRAYS.tell(fields, losses)
     return Conversation(
         model=request.model,
         stream=request.stream,
-        messages=read_messages(fields, tools, losses),
+        messages=messages,
         tools=read_tools(tools, losses),
         tool_choice=read_choice(fields, tools),
         **values,

@@ -83,8 +83,9 @@ def read_reply(body: bytes) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise invalid("is not a response") from None
     parts: list[Part] = []
+    lost: set[str] = set()
     for item, raw in items:
-        parts += parts_of(item, raw)
+        parts += parts_of(item, raw, lost)
     called, refused = any(type(part) is ToolCall for part in parts), any(type(part) is Refusal for part in parts)
     cut = any(item.status == "incomplete" for item, _ in items if item.call_id)
     return Reply(
@@ -92,6 +93,7 @@ def read_reply(body: bytes) -> Reply:
         parts=tuple(parts),
         stop=stop_of(reply, called=called and not cut, refused=refused),
         created=int(reply.created_at or 0),
+        lost=tuple(sorted(lost)),
     )
 
 
@@ -105,21 +107,22 @@ def stop_of(reply: WireReply, *, called: bool, refused: bool) -> Stop:
     return "refusal" if refused else "end"
 
 
-def parts_of(item: WireItem, raw: msgspec.Raw) -> list[Part]:
-    """The parts that an output item comes to."""
+def parts_of(item: WireItem, raw: msgspec.Raw, lost: set[str]) -> list[Part]:
+    """The parts that an output item comes to; what is left out of it is added to `lost`."""
     kind = item.type
     if kind == "message":
-        return message_parts(item)
+        return message_parts(item, lost)
     if kind == "reasoning":
         text = reasoning_text(item)
         return [Thinking(text=text, sealed=bytes(raw).decode(), hidden=not text, origin=NAME)]
     if kind in ("function_call", "custom_tool_call"):
         return [call_of(item)]
-    return []  # tools that ran at the upstream
+    lost.add("reply.hosted_tools")
+    return []
 
 
-def message_parts(item: WireItem) -> list[Part]:
-    """The texts and refusals of a message."""
+def message_parts(item: WireItem, lost: set[str]) -> list[Part]:
+    """The texts and refusals of a message; citations without a URL are added to `lost`."""
     if isinstance(item.content, str):
         return [Text(text=item.content)] if item.content else []
     parts: list[Part] = []
@@ -128,6 +131,8 @@ def message_parts(item: WireItem) -> list[Part]:
             if part.refusal:
                 parts.append(Refusal(text=part.refusal))
         elif part.text:
+            if part.annotations and any(found.type != "url_citation" for found in part.annotations):
+                lost.add("reply.citations")
             parts.append(Text(text=part.text, citations=citations_of(part.annotations), logprobs=logprobs_of(part.logprobs)))
     return parts
 

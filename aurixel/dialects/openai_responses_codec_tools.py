@@ -100,10 +100,12 @@ class Tools:
         self.flat: dict[Name, str] = {}
         self.places: dict[str, Name] = {}
         self.searches = False  # there was a search that reaches nothing outside; it is left out
+        self.described = False  # a namespace had words of its own, which have no place in between
         for tool in tools:
             if tool.type.startswith("web_search") and tool.external_web_access is False:
                 self.searches = True
             elif tool.type == "namespace":
+                self.described = self.described or bool(tool.description)
                 for inner in tool.tools or ():
                     self._add(inner, tool.name)
             else:
@@ -172,6 +174,8 @@ def read_tools(tools: Tools, losses: Losses) -> tuple[Tool, ...]:
     whatever its user wants. Any other has been refused."""
     if tools.searches:
         losses.drop("tools.web_search")
+    if tools.described:
+        losses.drop("tools.namespace.description")
     return tuple([_tool(name, tool, losses) for name, tool in tools.listed])
 
 

@@ -124,6 +124,8 @@ class Translation:
         """See `Crossing`."""
         usage = self.dialect.reply_reader(self.request, input_tokens).read(body)
         reply = restored(self._writer.read_reply(body), self._written)
+        if reply.lost and self.losses is not None:
+            self.losses.drop(*reply.lost)
         reply = msgspec.structs.replace(reply, usage=usage, created=reply.created or self._asked_at)
         return usage, self._client.write_reply(reply, self._asked)
 
@@ -136,6 +138,7 @@ class Translation:
             self._written,
             input_tokens,
             self._asked_at,
+            self.losses,
         )
 
 
@@ -158,9 +161,10 @@ class TranslatedStream:
         written: Written,
         input_tokens: int,
         asked_at: int,
+        losses: Losses | None = None,
     ) -> None:
         self._inner, self._decoder, self._encoder = inner, decoder, encoder
-        self._input_tokens, self._asked_at = input_tokens, asked_at
+        self._input_tokens, self._asked_at, self._losses = input_tokens, asked_at, losses
         special = written.names or written.wrapped or written.answer_tool
         self._restorer = _Restorer(written) if special else None
         self._stopped = False
@@ -217,6 +221,8 @@ class TranslatedStream:
         if not events:
             return b""
         found: Iterable[Event] = self._decoder.feed(events)
+        if self._decoder.lost and self._losses is not None:
+            self._losses.drop(*self._decoder.lost)
         if self._restorer is not None:
             found = self._restorer.feed(found)
         return self._encoder.feed([self._noted(event) for event in found])

@@ -265,7 +265,7 @@ class Written(_Content, frozen=True, kw_only=True):
 class Reply(_Content, frozen=True, kw_only=True):
     """A whole reply. `parts` are `Text`, `Thinking`, `ToolCall` and `Refusal`, in order. `usage` is what the meter read of
     it (disjoint classes); it is set by whoever translates. `id` is the upstream's, `created` seconds since the epoch, 0
-    where it does not say."""
+    where it does not say. `lost`: what of it has no canonical name, as `reply.citations` or `reply.hosted_tools`."""
 
     id: str
     parts: tuple[Part, ...]
@@ -273,6 +273,7 @@ class Reply(_Content, frozen=True, kw_only=True):
     stop_sequence: str | None = None
     created: int = 0
     usage: Usage | None = None
+    lost: tuple[str, ...] = ()
 
 
 class Began(_Content, frozen=True, kw_only=True):
@@ -365,7 +366,9 @@ Event: TypeAlias = (
 
 
 class StreamDecoder(Protocol):
-    """Reads a stream that the dialect's own `StreamReader` has let pass."""
+    """Reads a stream that the dialect's own `StreamReader` has let pass. `lost`: as that of `Reply`, of what was fed so far."""
+
+    lost: set[str]
 
     def feed(self, events: bytes) -> list[Event]:
         """`events`: whole events, each with its blank line. `ProviderError("upstream_invalid")` for what breaks the

@@ -76,6 +76,7 @@ def test_an_answer_is_read() -> None:
             ToolCall(id="c2", name="g", arguments="text", custom=True),
         ),
         stop="tool_use",
+        lost=("reply.citations",),
     )
 
 

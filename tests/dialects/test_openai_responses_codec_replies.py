@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from aurixel.errors import ProviderError
@@ -38,7 +39,7 @@ def test_a_golden_reply_there_and_back(case: Case) -> None:
     reply = RESPONSES.read_reply(case.reply)
     assert "".join(part.text for part in reply.parts if isinstance(part, Text)) == case.meta["text"]
     again = RESPONSES.read_reply(RESPONSES.write_reply(reply, case.request(stream=False)))
-    assert again == reply
+    assert again == msgspec.structs.replace(reply, lost=())
 
 
 @pytest.mark.parametrize("odd", ["null", "[]", '"x"', '{"content":[]}', "7", "true"])
@@ -76,6 +77,7 @@ def test_the_parts_of_a_reply() -> None:
             ToolCall(id="c2", name="n__g", arguments="x", custom=True),
         ),
         stop="tool_use",
+        lost=("reply.hosted_tools",),
     )
 
 

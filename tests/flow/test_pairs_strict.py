@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.flow.pairs import CROSSED, NAMES, PAIRS, PATHS, Json, answering, pairing, speaking
+from tests.flow.pairs import CROSSED, NAMES, PAIRS, PATHS, Json, answering, pairing, speaking, whole
 from tests.flow.shared import House, Visit, visiting
 from tests.flow.test_pairs import CASES
 
@@ -123,3 +123,44 @@ async def test_a_report_is_bounded(visit: Visit, pair: tuple[str, str]) -> None:
     assert (await caller.record()).losses == {"dropped": 3000}
     reply = await visit.ask(caller.post(PATHS[client], raw(client, upstream, many), f"{HEADER}: true"))
     assert (reply.status, len(reply.body) < 1000) == (400, True)
+
+
+@pytest.mark.parametrize("pair", CROSSED, ids=">".join)
+async def test_a_word_inside_a_field_is_told_and_strict_refuses_it(visit: Visit, pair: tuple[str, str]) -> None:
+    client, upstream = pair
+    answering(visit.up, upstream, ANSWER, streamed=False)
+    caller = await visit.caller()
+    field = "input" if client == "responses" else "messages"
+    body = raw(client, upstream, {field: [{"role": "user", "content": "Hi", "made_up": 1, "void": None}]})
+    reply = await visit.ask(caller.post(PATHS[client], body))
+    assert reply["x-aurixel-translation"] == f"{NAMES[client]} to {NAMES[upstream]}; dropped={field}.made_up"
+    assert (await caller.record()).losses == {"dropped": 1}
+    refused = await visit.ask(caller.post(PATHS[client], body, f"{HEADER}: true"))
+    assert refused.status == 400
+    assert b"translation_lossy" in refused.body
+    assert f"{field}.made_up".encode() in refused.body
+
+
+CITED = {
+    "chat": {"type": "file_citation"},
+    "responses": {"type": "file_citation", "index": 0, "file_id": "f", "filename": "n"},
+    "messages": {"type": "char_location", "cited_text": "a", "document_index": 0, "start_char_index": 0, "end_char_index": 1},
+}
+
+
+@pytest.mark.parametrize("pair", CROSSED, ids=">".join)
+async def test_what_a_reply_loses_is_told_with_it(visit: Visit, pair: tuple[str, str]) -> None:
+    client, upstream = pair
+    answer = whole(upstream, ANSWER)
+    if upstream == "chat":
+        answer["choices"][0]["message"]["annotations"] = [CITED[upstream]]
+    elif upstream == "responses":
+        said = next(item for item in answer["output"] if item["type"] == "message")
+        said["content"][0]["annotations"] = [CITED[upstream]]
+    else:
+        next(block for block in answer["content"] if block["type"] == "text")["citations"] = [CITED[upstream]]
+    visit.up.reply(body=json.dumps(answer).encode(), path=PATHS[upstream])
+    caller = await visit.caller()
+    reply = await visit.ask(caller.post(PATHS[client], raw(client, upstream, {})))
+    assert reply["x-aurixel-translation"] == f"{NAMES[client]} to {NAMES[upstream]}; dropped=reply.citations"
+    assert (await caller.record()).losses == {"dropped": 1}
