@@ -71,6 +71,7 @@ def _model() -> StoredModel:
 
 def book(name: str) -> PriceBook:
     models = {price: _model() for price in ("openai-like", "anthropic-like", "media", "tiered", "dust")}
+    models["tiered"].operations.append("chat")
     (rates,) = (price.rates for price in parse_prices(TomlFile("prices.toml", PRICES), models)[0] if price.model == name)
     return PriceBook(version=1, effective_ms=0, rates=rates)
 
