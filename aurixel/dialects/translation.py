@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
-from aurixel.dialects.tiers import tier_fields
 from aurixel.errors import ProviderError
 from aurixel.plugin.canonical import (
     Began,
@@ -117,8 +116,6 @@ class Translation:
             conversation = msgspec.structs.replace(conversation, max_output=output_limit)
         self._written = self._writer.write(conversation, rules, self.losses)
         self.request = upstream.parse_request(self._written.body, {})
-        if request.tier != self.request.tier:
-            self.losses.drop(*tier_fields(request.fields))
 
     def read(self, body: bytes, input_tokens: int) -> tuple[Usage, bytes]:
         """See `Crossing`."""
