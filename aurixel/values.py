@@ -49,7 +49,7 @@ def format_usd(nanos: Nanos) -> str:
 
 
 # The disjoint usage classes (design 4). `images` and `tool_calls` carry a qualifier after a dot: `tool_calls.web_search`,
-# `images.1024x1024.hd`.
+# `images.1024x1024.hd`; a class of tokens the tier it was charged at, where that is not the plain one: `input.priority`.
 USAGE_CLASSES: Final = (
     "input",
     "cache_read",
@@ -76,12 +76,14 @@ class Usage(msgspec.Struct, frozen=True):
     """What one request consumed: class -> units, zero classes left out; `measured` by the upstream, or estimated by us.
 
     `guessed`: the classes that are estimates, where the others are not (the characters of a speech are known, its tokens
-    are not); empty: all of them or none, as `measured` says.
+    are not); empty: all of them or none, as `measured` says. `tier`: the tier that the upstream says it was served at, where
+    that is not the plain one; the classes of `counts` are the plain ones all the same.
     """
 
     counts: dict[str, int]
     measured: bool = True
     guessed: frozenset[str] = frozenset()
+    tier: str = ""
 
     def certain(self, counts: Counts) -> bool:
         """Whether these classes of it are no estimates."""

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from aurixel.catalog.prices import priced_by_units
+from aurixel.catalog.prices import TOKENS, priced_by_units
 from aurixel.catalog.reader import Reader
 from aurixel.catalog.snapshot import PROMPTED, REQUIRED, StoredCost, StoredModel, StoredPrice
+from aurixel.dialects.tiers import PLAIN_TIERS, TIER_NAME
 from aurixel.errors import ConfigError, ConfigFaults
 from aurixel.tomlfile import TomlFile, nearest
 from aurixel.values import USAGE_CLASSES
@@ -20,8 +21,9 @@ from aurixel.values import USAGE_CLASSES
 _QUALIFIER: Final = re.compile(r"[A-Za-z0-9_:/-]{1,64}")
 _PER_MILLION: Final = tuple(name for name in USAGE_CLASSES if name not in ("images", "audio_seconds", "requests", "tool_calls"))
 _PER_ONE: Final = ("audio_seconds", "requests")
-_PRICE_KEYS: Final = ("model", "effective", *USAGE_CLASSES)
-_COST_KEYS: Final = ("model", "upstream", "effective", *USAGE_CLASSES)
+_PRICE_KEYS: Final = ("model", "effective", *USAGE_CLASSES, "tiers")
+_COST_KEYS: Final = ("model", "upstream", "effective", *USAGE_CLASSES, "tiers")
+_TIERS_FORM: Final = 'tiers.priority = { input = "0.30", output = "1.20" }'
 _Dated = TypeVar("_Dated", StoredPrice, StoredCost)
 
 
@@ -80,7 +82,14 @@ def _price(reader: Reader, models: Mapping[str, StoredModel], named: frozenset[s
     before = len(reader.faults)
     reader.unknown(_PRICE_KEYS)
     model, effective, rates = _model(reader, named), _instant(reader), _rates(reader)
+    if len(reader.faults) == before:
+        for tier in reader.table.get("tiers", ()):
+            if bare := [name for name in ("input", "output") if f"{name}.{tier}" not in rates]:
+                what = f"a tier needs a price for {' and '.join(bare)} of its own"
+                reader.within("tiers", tier).fault(what, "no other tier's holds for it")
     if model in models and len(reader.faults) == before:
+        if "tiers" in reader.table and "chat" not in models[model].operations:
+            reader.fault("only a model for 'chat' is served at tiers", key="tiers")
         for operation in models[model].operations:
             every, one = REQUIRED[operation]
             if lacking := every - rates.keys():
@@ -178,6 +187,28 @@ def _rates(reader: Reader) -> dict[str, int]:
                     put("images", size, image["usd"], per_one=True)
         case value:
             put("images", "images", value, per_one=True)
+    rates.update(_tiers(reader))
+    return rates
+
+
+def _tiers(reader: Reader) -> dict[str, int]:
+    """The rates of the tokens of each tier, as `input.TIER`."""
+    tiers = reader.table.get("tiers", {})
+    if not isinstance(tiers, dict):
+        reader.fault("'tiers' must be a table", _TIERS_FORM, key="tiers")
+        return {}
+    rates = {}
+    for tier, table in tiers.items():
+        at = reader.within("tiers", tier)
+        if tier in PLAIN_TIERS or not TIER_NAME.fullmatch(tier):
+            at.fault(f"{tier!r} cannot be a tier: it is the plain one, or no name")
+        elif not isinstance(table, dict):
+            at.fault("a tier must be a table", _TIERS_FORM)
+        else:
+            at.unknown(TOKENS)
+            for name in TOKENS:
+                if name in table and (rate := at.amount(name, table[name], f"{name}.{tier}", per_one=False)) is not None:
+                    rates[f"{name}.{tier}"] = rate
     return rates
 
 

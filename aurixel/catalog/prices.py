@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from aurixel.dialects.tiers import TIER_NAME
 from aurixel.errors import AurixelError
 from aurixel.values import USAGE_CLASSES, Counts, Nanos
 
@@ -34,6 +35,8 @@ STAND_INS: Final[Mapping[str, str]] = MappingProxyType(
 # What a token of either side of a request can be counted as.
 INPUT_SIDE: Final = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "input_image", "input_audio")
 OUTPUT_SIDE: Final = ("output", "reasoning", "output_audio", "output_image")
+# These may carry the tier that they are charged at, `input.priority`; a rate of the plain tier never holds for them.
+TOKENS: Final = (*INPUT_SIDE, *OUTPUT_SIDE)
 # Classes that may carry a qualifier: `tool_calls.web_search`, `images.1024x1024.hd`. A rate without one holds for all.
 QUALIFIED: Final = frozenset({"images", "tool_calls"})
 
@@ -61,7 +64,8 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     """The rates of one model from `effective_ms` on: `rates` maps a usage class to nanos per million units.
 
     `version` is the catalogue version that charges name. `lookup` is `rates` with the fallbacks filled in; `dearest_input`
-    and `dearest_output` are the highest rates that a token of either side can turn out to have.
+    and `dearest_output` are the highest rates that a token of either side can turn out to have at the plain tier. `tiers`:
+    those that are priced, each with an input and an output of its own.
     """
 
     version: int
@@ -70,12 +74,21 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     lookup: Mapping[str, int] = {}
     dearest_input: int = 0
     dearest_output: int = 0
+    tiers: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         lookup = dict(self.rates)
-        for name, others in FALLBACKS.items():
-            if name not in lookup and (rate := next((lookup[other] for other in others if other in lookup), None)) is not None:
-                lookup[name] = rate
+        tiers = {tier for base, _, tier in (name.partition(".") for name in self.rates) if tier and base in TOKENS}
+        for suffix in ("", *(f".{tier}" for tier in tiers)):
+            for name, others in FALLBACKS.items():
+                at = (f"{other}{suffix}" for other in others)
+                if (
+                    name + suffix not in lookup
+                    and (rate := next((lookup[each] for each in at if each in lookup), None)) is not None
+                ):
+                    lookup[name + suffix] = rate
+        whole = frozenset(tier for tier in tiers if not self.missing_at(tier))
+        msgspec.structs.force_setattr(self, "tiers", whole)
         msgspec.structs.force_setattr(self, "lookup", lookup)
         for field, side in (("dearest_input", INPUT_SIDE), ("dearest_output", OUTPUT_SIDE)):
             msgspec.structs.force_setattr(self, field, max((lookup.get(name, 0) for name in side), default=0))
@@ -128,22 +141,27 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
                 kept[name] = count
         return kept
 
-    def settle(self, usage: Counts) -> tuple[dict[str, int], Nanos, bool]:
+    def settle(self, usage: Counts, tier: str = "") -> tuple[dict[str, int], Nanos, bool]:
         """The counts a request that used this is recorded with, its charge, and whether something in it had no price.
 
-        What nobody asked for and has no price is charged as its stand-in, or not at all, and is counted as that.
+        What nobody asked for and has no price is charged as its stand-in, or not at all, and is counted as that. Tokens are
+        charged at `tier` where it is priced, else at the plain one.
         """
         counts = {name: count for name, count in usage.items() if count}
+        surprised = False
+        if tier in self.tiers:
+            counts = {f"{name}.{tier}" if name in TOKENS else name: count for name, count in counts.items()}
+        elif tier:
+            surprised = any(name in TOKENS for name in counts)
         if self.rates.get("requests"):
             counts["requests"] = 1
         try:
-            return counts, self.charge(counts), False
+            return counts, self.charge(counts), surprised
         except Unpriced as surprise:
             for name in surprise.classes:
                 count = counts.pop(name)
-                base = STAND_INS.get(name)
-                if base is not None and self.rate(base) is not None:
-                    counts[base] = counts.get(base, 0) + count
+                if stand_in := self._stand_in(name):
+                    counts[stand_in] = counts.get(stand_in, 0) + count
             return counts, self.charge(counts), True
 
     def exactly(self, counts: Counts) -> Nanos:
@@ -164,6 +182,26 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
     def missing(self, needs: Iterable[str]) -> frozenset[str]:
         """Those of `needs` that have no rate of their own."""
         return frozenset(name for name in needs if not self.prices(name))
+
+    def missing_at(self, tier: str, needs: Iterable[str] = ()) -> frozenset[str]:
+        """What has no rate of its own at that tier, of plain input and output and the tokens among `needs`: as `missing`."""
+        return self.missing(f"{name}.{tier}" for name in {"input", "output", *needs} if name in TOKENS)
+
+    def dearest(self, tier: str = "") -> tuple[int, int]:
+        """The highest rates that a token of the input and of the output can turn out to have where `tier` was asked for."""
+        if not tier:
+            return self.dearest_input, self.dearest_output
+        of_input, of_output = (max(self.lookup.get(f"{name}.{tier}", 0) for name in side) for side in (INPUT_SIDE, OUTPUT_SIDE))
+        return max(self.dearest_input, of_input), max(self.dearest_output, of_output)
+
+    def _stand_in(self, name: str) -> str | None:
+        """As what usage in a class without a price is charged; None: not at all. It stays at a tier that has prices."""
+        base, _, tier = name.partition(".")
+        if base not in TOKENS:
+            return None
+        side = STAND_INS.get(base, base)
+        others = (f"{side}.{tier}",) if tier in self.tiers else (base, side)
+        return next((other for other in others if self.rate(other) is not None), None)
 
     def _dearest_picture(self, name: str) -> int | None:
         """The highest rate of any picture that `name` leaves open; None where it leaves nothing open."""
@@ -217,4 +255,6 @@ def priced_by_units(operation: str, classes: Iterable[str]) -> bool:
 def known_class(name: str) -> bool:
     """Whether `name` is a usage class, qualified where it may be."""
     base, dot, rest = name.partition(".")
+    if base in TOKENS:
+        return not dot or TIER_NAME.fullmatch(rest) is not None
     return base in USAGE_CLASSES and (not dot or (base in QUALIFIED and bool(rest)))

@@ -29,6 +29,13 @@ class Reader:
         path = (*self.path, key) if key is not None else self.path
         self.faults.append(ConfigError(message, place=self.file.place(path), mend=mend, code=code))
 
+    def within(self, *keys: str) -> Reader:
+        """What is under a key of this table; its faults go with the others. No table there reads as an empty one."""
+        table: Any = self.table
+        for key in keys:
+            table = table.get(key) if isinstance(table, Mapping) else None
+        return Reader(self.file, (*self.path, *keys), table if isinstance(table, Mapping) else {}, self.faults)
+
     def unknown(self, known: tuple[str, ...]) -> None:
         for key in self.table.keys() - set(known):
             self.fault(f"unknown key {key!r}", nearest(key, known), key=key)

@@ -33,6 +33,7 @@ from aurixel.dialects.json_fields import (
 )
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import read_count
+from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import ClientError, RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -58,7 +59,6 @@ _NOT_INPUT: Final = frozenset(
         "top_p",
     }
 )
-_PLAIN_TIERS: Final = frozenset({"auto", "standard", "standard_only"})
 _PLAIN_GEO: Final = "global"
 # Betas that change what tokens cost, or whose tokens are of another model.
 _UNPRICED_BETAS: Final = ("context-1m-", "server-side-fallback-")
@@ -178,6 +178,7 @@ class AnthropicMessages(MessagesCodec):
             ),
             output_limit=limit,
             needs=frozenset(reading.needs),
+            tier=asked_tier(fields, "service_tier", "speed"),
             calls=reading.calls,
         )
 
@@ -217,10 +218,6 @@ def _check_betas(header: str) -> None:
 
 def _check_price(fields: Fields) -> None:
     """Refuses what no price describes, and what belongs to whoever else uses the upstream account."""
-    if (tier := read_str(fields, "service_tier")) is not None and tier not in _PLAIN_TIERS:
-        raise unpriced("service_tier", "This service tier")
-    if (speed := read_str(fields, "speed")) is not None and speed != "standard":
-        raise unpriced("speed", "This speed")
     if (geo := read_str(fields, "inference_geo")) is not None and geo != _PLAIN_GEO:
         raise unpriced("inference_geo", "Choosing where the model runs")
     if given(fields, "container") is not None:

@@ -6,12 +6,13 @@ is refused rather than handed on (docs/dialects.md).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from aurixel.dialects.readers import Count, Counts, EventReader, check_text, invalid, nonzero, reply_usage, text_size
 from aurixel.dialects.sse import COMMENT, Event
+from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import Usage
@@ -49,6 +50,8 @@ class ReportedUsage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: dict[str, msgspec.Raw] | None = None
     iterations: list[_Iteration] | None = None
+    service_tier: Any = None
+    speed: Any = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -114,6 +117,11 @@ class Meter:
             value = getattr(report, name)
             if value is not None:
                 setattr(self._now, name, value)
+
+    @property
+    def tier(self) -> str:
+        """What was said last of the tier and of the speed; "" for the plain ones."""
+        return tier_of(self._now.service_tier, self._now.speed)
 
     def counts(self) -> Counts:
         """The classes so far; refuses parts that exceed their whole."""
@@ -209,7 +217,7 @@ class MessagesReplyReader:
             _check_split(reply.usage)
             self._meter.take(reply.usage)
             counts = self._meter.counts()
-        return reply_usage(counts, self._input_tokens, size)
+        return reply_usage(counts, self._input_tokens, size, tier=self._meter.tier)
 
 
 def _check_split(usage: ReportedUsage) -> None:
@@ -314,4 +322,5 @@ class MessagesStreamReader(EventReader):
 
     def _usage(self, usage: ReportedUsage, *, final: bool) -> None:
         self._meter.take(usage)
+        self._served_at(self._meter.tier)
         self._report(self._meter.counts(), final=final)

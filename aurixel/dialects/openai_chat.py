@@ -23,7 +23,6 @@ from aurixel.dialects.json_fields import (
     read_bool,
     read_int,
     read_model,
-    read_str,
     unpriced,
     unsupported,
     wrong,
@@ -32,6 +31,7 @@ from aurixel.dialects.openai_chat_codec import OpenAIChatCodec
 from aurixel.dialects.openai_chat_replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.dialects.stream_options import asked_usage, asking_usage
+from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -74,7 +74,6 @@ _NOT_INPUT: Final = frozenset(
 # Two words for the output limit.
 _OLDER: Final = "max_tokens"
 _NEWER: Final = "max_completion_tokens"
-_PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 _CACHE_TTL: Final = "30m"
 
 
@@ -159,6 +158,7 @@ class OpenAIChat(OpenAIChatCodec):
             choices=choices,
             asked_usage=asked or not stream,
             needs=frozenset(needs),
+            tier=asked_tier(fields, "service_tier"),
         )
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
@@ -198,16 +198,13 @@ class OpenAIChat(OpenAIChatCodec):
 
 
 # The fields that `_needs` reads: most requests have none of them.
-_KNOBS: Final = frozenset({"service_tier", "store", "background", "modalities", "web_search_options", "prompt_cache_options"})
+_KNOBS: Final = frozenset({"store", "background", "modalities", "web_search_options", "prompt_cache_options"})
 
 
 def _needs(fields: Fields) -> set[str]:
     """The classes with prices of their own that the request may incur; refuses what no price describes."""
     if _KNOBS.isdisjoint(fields):
         return set()
-    tier = read_str(fields, "service_tier")
-    if tier is not None and tier not in _PLAIN_TIERS:
-        raise unpriced("service_tier", "This service tier")
     if read_bool(fields, "store"):
         raise unpriced("store", "Storing the answer at the upstream")
     if read_bool(fields, "background"):

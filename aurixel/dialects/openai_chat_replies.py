@@ -23,6 +23,7 @@ from aurixel.dialects.readers import (
     text_size,
 )
 from aurixel.dialects.sse import COMMENT, Event, make_event
+from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import NO_COUNTS, Usage
@@ -92,6 +93,7 @@ class _StreamChoice(msgspec.Struct, gc=False):
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_StreamChoice] | None = None
     usage: ReportedUsage | None = None
+    service_tier: Any = None
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -106,6 +108,7 @@ class _Choice(msgspec.Struct, gc=False):
 class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
     usage: msgspec.Raw = msgspec.Raw(b"null")
+    service_tier: Any = None
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
@@ -199,7 +202,7 @@ class ChatReplyReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("is not a chat completion") from None
         counts = disjoint(usage, self._calls) if usage else None
-        return reply_usage(counts, self._input_tokens, size, self._calls)
+        return reply_usage(counts, self._input_tokens, size, self._calls, tier=tier_of(reply.service_tier))
 
 
 def _reply_message_size(raw: msgspec.Raw) -> int:
@@ -250,6 +253,8 @@ class ChatStreamReader(EventReader):
         if chunk.error and bytes(chunk.error) not in _EMPTY:
             raise _error_event()
         choices, usage = chunk.choices, chunk.usage
+        if chunk.service_tier is not None:
+            self._served_at(chunk.service_tier)
         counts = disjoint(usage, self._calls) if usage is not None else None  # what is refused is not counted either
         if choices:
             for choice in choices:
@@ -306,6 +311,8 @@ class ChatStreamReader(EventReader):
         usage = reported(value.get("usage"))
         counts = disjoint(usage, self._calls) if usage is not None else None
         choices = value.get("choices")
+        if value.get("service_tier") is not None:
+            self._served_at(value["service_tier"])
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 raise invalid("contains a choice that is no object")

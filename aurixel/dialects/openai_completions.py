@@ -22,11 +22,12 @@ from aurixel.dialects.json_fields import (
     unpriced,
 )
 from aurixel.dialects.openai_chat_replies import ChatStreamReader, ReportedUsage, disjoint, reported
-from aurixel.dialects.openai_media import OpenAIMedia, decode_reply, refuse_tiers
+from aurixel.dialects.openai_media import OpenAIMedia, decode_reply, refuse_store
 from aurixel.dialects.openai_texts import Texts, bound_of, read_texts
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import BYTES_PER_TOKEN, invalid, reply_usage, text_size
 from aurixel.dialects.stream_options import asked_usage, asking_usage
+from aurixel.dialects.tiers import asked_tier, tier_of
 from aurixel.plugin.contracts import Body, Changes, ParsedRequest, ReplyReader, StreamReader
 from aurixel.values import Usage
 
@@ -64,11 +65,13 @@ class _Choice(msgspec.Struct, gc=False):
 class _Reply(msgspec.Struct, gc=False):
     choices: list[_Choice]
     usage: Any = None
+    service_tier: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: ReportedUsage | None = None
+    service_tier: Any = None
     error: msgspec.Raw = msgspec.Raw()
 
 
@@ -90,7 +93,7 @@ class OpenAICompletions(OpenAIMedia):
         model = read_model(fields)
         stream = read_bool(fields, "stream")
         asked = asked_usage(fields)
-        refuse_tiers(fields)
+        refuse_store(fields)
         if read_bool(fields, "background"):
             raise unpriced("background", "Answering in the background")
         each = max(read_int(fields, "n", 1, MAX_CHOICES) or 1, read_int(fields, "best_of", 1, MAX_CHOICES) or 1)
@@ -106,6 +109,7 @@ class OpenAICompletions(OpenAIMedia):
             output_limit=read_int(fields, "max_tokens", 0 if echo else 1),
             choices=texts.count * each,
             asked_usage=asked or not stream,
+            tier=asked_tier(fields, "service_tier"),
         )
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
@@ -156,7 +160,8 @@ class _CompletionReader:
         reply = decode_reply(_REPLY, body, "completion")
         size = sum(max(0, text_size(choice.text) - self._echo.of(choice.index)) for choice in reply.choices)
         usage = reported(reply.usage)
-        return reply_usage(disjoint(usage) if usage else None, self._input_tokens, size)
+        counts = disjoint(usage) if usage else None
+        return reply_usage(counts, self._input_tokens, size, tier=tier_of(reply.service_tier))
 
 
 class _CompletionStreamReader(ChatStreamReader):

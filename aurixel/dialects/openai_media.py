@@ -14,16 +14,16 @@ import msgspec
 
 from aurixel.dialects import openai_family
 from aurixel.dialects.bounds import bound_tokens, guess_tokens
-from aurixel.dialects.json_fields import Fields, read_bool, read_str, unpriced
+from aurixel.dialects.json_fields import Fields, read_bool, unpriced
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import Counts, EventReader, check_text, invalid, nonzero, part_of
 from aurixel.dialects.sse import COMMENT, Event
+from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import ProviderError, RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, StreamReader
 from aurixel.values import Usage
 
 T = TypeVar("T")
-PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 _EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 
 
@@ -62,9 +62,13 @@ class OpenAIMedia:
 
 def refuse_tiers(fields: Fields) -> None:
     """Refuses the fields of any operation that change its price, or what the upstream keeps."""
-    tier = read_str(fields, "service_tier")
-    if tier is not None and tier not in PLAIN_TIERS:
+    if asked_tier(fields, "service_tier"):
         raise unpriced("service_tier", "This service tier")
+    refuse_store(fields)
+
+
+def refuse_store(fields: Fields) -> None:
+    """Refuses what the upstream would keep."""
     if read_bool(fields, "store"):
         raise unpriced("store", "Storing the answer at the upstream")
 
@@ -152,4 +156,4 @@ def _error_event() -> ProviderError:
     return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
-__all__ = ["PLAIN_TIERS", "OpenAIMedia", "TypedEvents", "decode_reply", "refuse_tiers", "used"]
+__all__ = ["OpenAIMedia", "TypedEvents", "decode_reply", "refuse_store", "refuse_tiers", "used"]

@@ -23,7 +23,6 @@ from aurixel.dialects.json_fields import (
     read_bool,
     read_int,
     read_model,
-    read_str,
     unpriced,
     unsupported,
     wrong,
@@ -32,6 +31,7 @@ from aurixel.dialects.openai_responses_codec import OpenAIResponsesCodec
 from aurixel.dialects.openai_responses_replies import WEB_SEARCH, ResponsesReplyReader, ResponsesStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import read_count
+from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
 
@@ -68,7 +68,6 @@ _NOT_INPUT: Final = frozenset(
         "user",
     }
 )
-_PLAIN_TIERS: Final = frozenset({"auto", "default", "standard"})
 _CACHE_TTL: Final = "30m"
 _MOST_CALLS: Final = 1000
 # Tools that the client runs; they cost their tokens and nothing else.
@@ -171,6 +170,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
             ),
             output_limit=limit,
             needs=frozenset(reading.needs),
+            tier=asked_tier(fields, "service_tier"),
             calls=reading.calls(fields),
         )
 
@@ -239,9 +239,6 @@ class _Reading:
         if read_bool(fields, "background"):
             raise unsupported("background", "Answering in the background")
         read_bool(fields, "store")
-        tier = read_str(fields, "service_tier")
-        if tier is not None and tier not in _PLAIN_TIERS:
-            raise unpriced("service_tier", "This service tier")
         if (raw := given(fields, "reasoning")) is not None:
             mode = decode_field(_REASONING, raw, "reasoning", "an object").mode
             if mode not in (None, "standard"):

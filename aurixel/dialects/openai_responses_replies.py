@@ -7,7 +7,7 @@ never opened) is refused rather than handed on (docs/dialects.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from aurixel.dialects.readers import (
     text_size,
 )
 from aurixel.dialects.sse import COMMENT, Event
+from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ProviderError
 from aurixel.values import NO_COUNTS, Usage
 
@@ -80,6 +81,7 @@ class _Response(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
     tool_usage: _ToolUsage | None = None
     status: str | None = None
+    service_tier: Any = None
 
 
 class _Reply(_Response):
@@ -184,7 +186,7 @@ class ResponsesReplyReader:
             raise invalid("is not whole")
         size = sum(_item_size(item) for item in reply.output)
         counts, calls = _reported(reply, sum(map(_searches, reply.output)))
-        return reply_usage(counts, self._input_tokens, size, calls)
+        return reply_usage(counts, self._input_tokens, size, calls, tier=tier_of(reply.service_tier))
 
 
 class ResponsesStreamReader(EventReader):
@@ -229,6 +231,8 @@ class ResponsesStreamReader(EventReader):
         if not kind.startswith("response."):
             # Code that uses the SDK takes every event by its type, and the first one for the beginning.
             return event if kind and self._begun else COMMENT
+        if parsed.response is not None and parsed.response.service_tier is not None:
+            self._served_at(parsed.response.service_tier)
         if kind == "response.created":
             if self._begun:
                 raise invalid("begins twice")

@@ -10,8 +10,9 @@ from typing import ClassVar, Final
 
 from aurixel.dialects.json_fields import missing, unpriced, unsupported, wrong
 from aurixel.dialects.multipart import File, Form, boundary_of
-from aurixel.dialects.openai_media import PLAIN_TIERS, OpenAIMedia
+from aurixel.dialects.openai_media import OpenAIMedia
 from aurixel.dialects.patch import DROPPED
+from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Body, Changes, ParsedRequest, UploadReader
 from aurixel.values import NO_COUNTS, Counts
@@ -113,8 +114,7 @@ class FormReader:
         for name in self.form.sizes:
             if name.partition("[")[0] in self.files:
                 raise ClientError("invalid_request", f"'{name}' must be a file, not a field.", param=name)
-        tier = self.text("service_tier")
-        if tier and tier not in PLAIN_TIERS:
+        if tier_of(self.text("service_tier")):
             raise unpriced("service_tier", "This service tier")
         if self.flag("store"):
             raise unpriced("store", "Storing the answer at the upstream")

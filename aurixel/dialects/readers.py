@@ -12,6 +12,7 @@ import msgspec
 
 from aurixel.dialects.depth import too_deep
 from aurixel.dialects.sse import Event, EventSplitter, completed
+from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ProviderError
 from aurixel.values import NO_COUNTS, Usage
 
@@ -104,13 +105,15 @@ def part_of(counts: Counts, output_bytes: int, whole_bytes: int) -> Counts:
     return {name: -(-count * output_bytes // whole_bytes) if name in _OUTPUT else count for name, count in counts.items()}
 
 
-def reply_usage(counts: Counts | None, input_tokens: int, output_bytes: int, calls: Mapping[str, int] = NO_COUNTS) -> Usage:
+def reply_usage(
+    counts: Counts | None, input_tokens: int, output_bytes: int, calls: Mapping[str, int] = NO_COUNTS, *, tier: str = ""
+) -> Usage:
     """The usage of a whole reply. A report of no output at all beside a text is not believed."""
     if counts is None:
-        return Usage(estimated(input_tokens, output_bytes, calls), measured=False)
+        return Usage(estimated(input_tokens, output_bytes, calls), measured=False, tier=tier)
     if output_bytes and not output_of(counts):
-        return Usage(filled_up(counts, output_bytes), measured=False)
-    return Usage(counts)
+        return Usage(filled_up(counts, output_bytes), measured=False, tier=tier)
+    return Usage(counts, tier=tier)
 
 
 class EventReader:
@@ -126,6 +129,7 @@ class EventReader:
         self._counts: Counts | None = None  # what the upstream reported last
         self._counts_final = False  # and whether that is its whole account of what was relayed by then
         self._counted_at = 0
+        self._tier = ""  # what the upstream said last of the tier that it serves at
         self.done = False
         self.started = False
         self.usage: Usage | None = None
@@ -183,17 +187,26 @@ class EventReader:
         """See `StreamReader`."""
         if self._counts is None:
             calls = self._calls if self.started else NO_COUNTS
-            return Usage(estimated(input_tokens, output_bytes, calls), measured=False)
+            return Usage(estimated(input_tokens, output_bytes, calls), measured=False, tier=self._tier)
         if output_bytes < self._counted_at and output_of(self._counts):
-            return Usage(nonzero(part_of(self._counts, output_bytes, self._counted_at)), measured=False)
+            part = nonzero(part_of(self._counts, output_bytes, self._counted_at))
+            return Usage(part, measured=False, tier=self._tier)
         if self._counts_final and self._counted_at == output_bytes:
-            return Usage(self._counts)
-        return Usage(filled_up(self._counts, output_bytes), measured=False)
+            return Usage(self._counts, tier=self._tier)
+        return Usage(filled_up(self._counts, output_bytes), measured=False, tier=self._tier)
 
     def _report(self, counts: Counts, *, final: bool) -> None:
         """The upstream said what was used so far."""
         self._counts, self._counts_final, self._counted_at = counts, final, self.output_bytes
-        self.usage = Usage(counts)
+        self.usage = Usage(counts, tier=self._tier)
+
+    def _served_at(self, *said: object) -> None:
+        """The upstream said which tier it serves at; it may say otherwise later."""
+        tier = tier_of(*said)
+        if tier != self._tier:
+            self._tier = tier
+            if self.usage is not None:
+                self.usage = msgspec.structs.replace(self.usage, tier=tier)
 
     def _finish(self) -> None:
         """The stream's own end. A report of no output at all beside relayed output is not believed; any other final one

@@ -121,7 +121,7 @@ class Books:
         if cell == "ok" and not self._answers(seen):
             cell = "empty"
         usage = self._charged(cell, seen)
-        counts, cost = self._priced(usage.counts) if usage is not None else ({}, 0)
+        counts, cost = self._priced(usage) if usage is not None else ({}, 0)
         self.settlement = Settlement(
             cell=cell,
             measured=usage is None or usage.certain(counts),
@@ -143,9 +143,10 @@ class Books:
             return Outcome(request_id=request_id, ending="refused")
         return Outcome(request_id=request_id, ending=settled.cell, usage=self.consumed, cost=settled.cost)
 
-    def _priced(self, used: Counts) -> tuple[dict[str, int], Nanos]:
+    def _priced(self, used: Usage) -> tuple[dict[str, int], Nanos]:
         price = self.offer.price
-        counts, cost, surprised = price.settle(self._as_asked(price.charged(self.offer.dialect.operation, used)))
+        charged = self._as_asked(price.charged(self.offer.dialect.operation, used.counts))
+        counts, cost, surprised = price.settle(charged, used.tier)
         if surprised:
             self._surprised()
         return counts, cost
@@ -191,7 +192,7 @@ class Books:
             return self.reader.delivered(self.offer.input_tokens, self.delivered)
         counts = {name: count for name, count in seen.counts.items() if name.partition(".")[0] not in _OUTPUT}
         whole = len(counts) == len(seen.counts)
-        return Usage(counts, measured=seen.measured and whole, guessed=seen.guessed)
+        return Usage(counts, measured=seen.measured and whole, guessed=seen.guessed, tier=seen.tier)
 
     def _cell(self, error: BaseException | None) -> str:
         if isinstance(error, ClientGone):

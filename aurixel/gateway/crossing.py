@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from aurixel.dialects.tiers import tier_fields
 from aurixel.dialects.translation import Crossing, Translation, straight
 from aurixel.errors import ClientError
 from aurixel.gateway.offers import Offer
@@ -40,6 +41,8 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
         asked_at=offer.head.at_ms // 1000,
         output_limit=output_limit,
     )
+    if offer.request.tier and translation.losses is not None:  # the canonical form knows no tiers
+        translation.losses.drop(*tier_fields(offer.request.fields))
     if missing := offer.price.missing(translation.request.needs - offer.request.needs):
         what = ", ".join(sorted(missing))
         raise ClientError("unpriced_feature", f"The model '{offer.model.id}' has no price here for: {what}.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from aurixel.catalog import Catalogue, Model, PriceBook
+from aurixel.dialects.json_fields import unpriced
+from aurixel.dialects.tiers import tier_fields
 from aurixel.errors import ClientError, GatewayError
 from aurixel.gateway.exchange import RequestHead
 from aurixel.gateway.sizing import Bound, size
@@ -79,8 +81,9 @@ class Offers:
         missing = price.missing(price.charged(dialect.operation, needs) if by_units else request.needs)
         if missing:
             self._metrics.unpriced()
-            what = ", ".join(sorted(missing))
-            raise ClientError("unpriced_feature", f"The model '{model.id}' has no price here for: {what}.")
+            raise ClientError("unpriced_feature", _lacks(model, missing))
+        if request.tier:
+            self._check_tier(model, price, request)
         most = dialect.bound_input(request, model.rules)
         return Offer(
             head=head,
@@ -92,3 +95,16 @@ class Offers:
             bound=size(request, model.rules, most, price, by_units=by_units),
             input_tokens=min(most, dialect.estimate_input(request, model.rules)),
         )
+
+    def _check_tier(self, model: Model, price: PriceBook, request: ParsedRequest) -> None:
+        """Refuses a tier without a price, and whatever the request may incur that has none at that tier."""
+        if missing := price.missing_at(request.tier, request.needs):
+            self._metrics.unpriced()
+            if request.tier in price.tiers:
+                raise ClientError("unpriced_feature", _lacks(model, missing))
+            (field, *_) = tier_fields(request.fields)
+            raise unpriced(field, "This speed" if field == "speed" else "This service tier")
+
+
+def _lacks(model: Model, missing: frozenset[str]) -> str:
+    return f"The model '{model.id}' has no price here for: {', '.join(sorted(missing))}."

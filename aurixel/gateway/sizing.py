@@ -1,7 +1,8 @@
 """How much credit a request may need at most, and how long an answer a given hold affords; it asks nobody.
 
 The bound never falls below what a well-behaved upstream can report: input by the dialect's safe rule at the dearest
-input price of the model, output by its limit (or the model's) at the dearest output price (docs/ledger.md, holds).
+input price of the model, output by its limit (or the model's) at the dearest output price (docs/ledger.md, holds). Of a
+request that asks for a tier, whose upstream may fall back, the dearest of both tiers.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
 def size(request: ParsedRequest, rules: ModelRules, input_tokens: int, price: PriceBook, *, by_units: bool = False) -> Bound:
     """The bound of one request at one price; `input_tokens` is the dialect's upper bound. `by_units`: tokens are free."""
-    input_rate, output_rate = (0, 0) if by_units else (price.dearest_input, price.dearest_output)
+    input_rate, output_rate = (0, 0) if by_units else price.dearest(request.tier)
     fixed = -(-input_tokens * input_rate // PER_MILLION) - (-price.rates.get("requests", 0) // PER_MILLION)
     if by_units:
         fixed += price.charge_at_most(request.most)

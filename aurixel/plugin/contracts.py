@@ -142,6 +142,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `upload`: what reads its body, where that is an upload (`TakesUploads`); it may still be coming.
     `limitable`: an output limit can be sent. Where it cannot, credit must cover the longest answer.
+    `tier`: the tier it asks for, "" for the plain one. It must have a price, and the upstream may fall back to the plain one.
     """
 
     dialect: str
@@ -159,6 +160,7 @@ class ParsedRequest(msgspec.Struct, frozen=True, kw_only=True):
     sent_as: str = ""
     upload: UploadReader | None = None
     limitable: bool = True
+    tier: str = ""
 
     @property
     def written(self) -> int:

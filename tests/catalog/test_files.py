@@ -41,6 +41,35 @@ def test_a_sound_pair_of_files() -> None:
     assert price.rates == {"input": 150_000_000, "output": 600_000_000}
 
 
+def test_the_prices_of_a_tier_are_those_of_qualified_classes() -> None:
+    tiers = (
+        'tiers.fast = { input = "0.3", cache_read = "0.2", output = "1.2" }\n[price.tiers.flex]\ninput = "0"\noutput = "0.1"\n'
+    )
+    (price,) = parse_files(TomlFile("models.toml", MODELS), TomlFile("prices.toml", PRICES + tiers)).prices
+    assert price.rates == {
+        "input": 150_000_000,
+        "output": 600_000_000,
+        "input.fast": 300_000_000,
+        "cache_read.fast": 200_000_000,
+        "output.fast": 1_200_000_000,
+        "input.flex": 0,
+        "output.flex": 100_000_000,
+    }
+
+
+def test_a_cost_of_a_tier_need_not_be_whole() -> None:
+    cost = '[[cost]]\nmodel = "small"\neffective = 2026-01-31\ntiers.fast = { input = "0.3" }\n'
+    stored = parse_files(TomlFile("models.toml", MODELS), TomlFile("prices.toml", PRICES + cost))
+    assert [each.rates for each in stored.costs] == [{"input.fast": 300_000_000}]
+
+
+def test_only_chat_is_served_at_tiers() -> None:
+    prices = PRICES + 'tiers.fast = { input = "1", output = "1" }\n'
+    assert faults(MODELS.replace("chat", "embeddings"), prices) == [
+        ("prices.toml:6", "only a model for 'chat' is served at tiers ()")
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "at_ms"),
     [
@@ -81,6 +110,31 @@ def test_dates_and_instants(written: str, at_ms: int) -> None:
         ('output = "0.60"', 'output = "0.60"\nimages = [\n  { size = "1x1" },\n]', 6, "an entry of 'images' is"),
         ('output = "0.60"', 'output = "0.60"\nimages = [{ size = "1x1", usd = "1", hd = 1 }]', 6, "unknown key 'hd'"),
         ('output = "0.60"', 'output = "0.60"\nrequests = "1001"', 6, "above 1000.00 USD per one"),
+        ('output = "0.60"', 'output = "0.60"\ntiers = "1"', 6, "'tiers' must be a table (tiers.priority = {"),
+        ('output = "0.60"', 'output = "0.60"\ntiers.fast = "1"', 6, "a tier must be a table (tiers.priority = {"),
+        ('output = "0.60"', 'output = "0.60"\ntiers.auto = { input = "1", output = "2" }', 6, "'auto' cannot be a tier"),
+        ('output = "0.60"', 'output = "0.60"\ntiers."a.b" = { input = "1", output = "2" }', 6, "'a.b' cannot be a tier"),
+        ('output = "0.60"', 'output = "0.60"\n\ntiers.fast = { input = "1" }', 7, "a tier needs a price for output of its own"),
+        ('output = "0.60"', 'output = "0.60"\ntiers.fast = {}', 6, "a tier needs a price for input and output of its own"),
+        (
+            'output = "0.60"',
+            'output = "0.60"\ntiers.fast.input = "1"\ntiers.fast.output = 2',
+            7,
+            "'output.fast' must be a string",
+        ),
+        (
+            'output = "0.60"',
+            'output = "0.60"\ntiers.fast.input = "1"\ntiers.fast.ouput = "2"',
+            7,
+            "unknown key 'ouput' (did you",
+        ),
+        ('output = "0.60"', 'output = "0.60"\n[price.tiers.fast]\ninput = "1"\nrequests = "2"', 8, "unknown key 'requests'"),
+        (
+            'output = "0.60"',
+            'output = "0.60"\ntiers.fast = { input = "0.0000000001", output = "1" }',
+            6,
+            "at most nine decimals",
+        ),
     ],
 )
 def test_a_fault_in_the_prices(old: str, new: str, line: int, words: str) -> None:

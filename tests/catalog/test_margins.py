@@ -215,6 +215,14 @@ def test_exactly_has_no_neighbours() -> None:
     assert book.charge({"cache_read": 1}) == 1
 
 
+def test_what_a_tier_costs_is_never_guessed_from_the_plain_one() -> None:
+    book = PriceBook(version=1, effective_ms=0, rates={"input": 1_000_000, "output": 1_000_000, "input.fast": 3_000_000})
+    assert book.exactly({"input.fast": 3, "input": 2}) == 11
+    with pytest.raises(Unpriced) as refused:
+        book.exactly({"input.fast": 3, "output.fast": 1, "cache_read.fast": 1})
+    assert refused.value.classes == {"output.fast", "cache_read.fast"}
+
+
 # --- other prices -------------------------------------------------------------------------------------------------------
 
 
@@ -237,3 +245,13 @@ def test_usage_at_other_prices() -> None:
     assert (other.old, other.new) == (9, 9)
     assert repricing.lines["idle"].requests == 0
     assert (repricing.total.old, repricing.total.new) == (line.old + 9, line.new + 9)
+
+
+def test_usage_at_a_tier_at_other_prices() -> None:
+    """By the tier's new price, or by the plain one where the new price has no such tier: which is counted."""
+    rates = {"input": 1_000_000, "output": 2_000_000}
+    record = used(cost=5, counts={"input.fast": 10, "cache_read.fast": 5, "output.fast": 1})
+    for tiers, new, surprises in (({"input.fast": 3_000_000, "output.fast": 7_000_000}, 52, 0), ({}, 17, 1)):
+        repricing = Repricing({"small": PriceBook(version=0, effective_ms=0, rates=rates | tiers)})
+        repricing.add([record])
+        assert (repricing.total.new, repricing.total.surprises) == (new, surprises)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aurixel.catalog import PriceBook, Timeline, Unpriced, known_class, parse_prices
-from aurixel.catalog.prices import FALLBACKS
+from aurixel.catalog.prices import FALLBACKS, TOKENS
 from aurixel.catalog.snapshot import Route, StoredModel
 from aurixel.tomlfile import TomlFile
 from aurixel.values import USAGE_CLASSES
@@ -47,6 +47,17 @@ characters = "15"
 audio_seconds = "0.0001"
 
 [[price]]
+model = "tiered"
+effective = 2026-01-01
+input = "2.00"
+cache_read = "0.20"
+output = "8.00"
+input_audio = "40.00"
+output_audio = "80.00"
+tiers.priority = { input = "3.50", cache_read = "0.875", output = "14.00" }
+tiers.flex = { input = "1.00", output = "4.00", reasoning = "5.00" }
+
+[[price]]
 model = "dust"
 effective = 2026-01-01
 input = "0.000000001"
@@ -59,7 +70,8 @@ def _model() -> StoredModel:
 
 
 def book(name: str) -> PriceBook:
-    models = {price: _model() for price in ("openai-like", "anthropic-like", "media", "dust")}
+    models = {price: _model() for price in ("openai-like", "anthropic-like", "media", "tiered", "dust")}
+    models["tiered"].operations.append("chat")
     (rates,) = (price.rates for price in parse_prices(TomlFile("prices.toml", PRICES), models)[0] if price.model == name)
     return PriceBook(version=1, effective_ms=0, rates=rates)
 
@@ -104,6 +116,12 @@ GOLDEN = [
     ("media", {"images.1024x1024": 1}, 40_000_000),
     ("media", {"characters": 11}, 165_000),
     ("media", {"audio_seconds": 61}, 6_100_000),
+    ("tiered", {"input.priority": 1}, 3_500),
+    ("tiered", {"cache_read.priority": 1}, 875),
+    ("tiered", {"cache_write_1h.priority": 1}, 3_500),  # as the tier's input
+    ("tiered", {"output.priority": 1, "reasoning.priority": 1}, 28_000),
+    ("tiered", {"cache_read.flex": 1}, 1_000),  # as the tier's input, not as the plain cache
+    ("tiered", {"input.flex": 1, "output.flex": 1, "reasoning.flex": 1}, 10_000),
     ("dust", {"input": 1}, 1),  # rounded up
     ("dust", {"input": 1_000_000}, 1),
     ("dust", {"input": 2_000_001}, 3),
@@ -132,11 +150,66 @@ def test_a_class_without_a_price_is_refused_by_name_and_never_free(name: str) ->
     assert refused.value.priced == 20_003_000
 
 
-@pytest.mark.parametrize("name", ["inputs", "input.x", "", ".", "images2", "requests.x", "tool_call.web_search"])
+@pytest.mark.parametrize(
+    "name", ["inputs", "input.", "input.x.y", "characters.fast", "", ".", "images2", "requests.x", "tool_call.web_search"]
+)
 def test_an_unknown_class_is_refused(name: str) -> None:
     assert not known_class(name)
     with pytest.raises(Unpriced):
         book("openai-like").charge({name: 1})
+
+
+# (tier, what an upstream reports, what is recorded, nano-dollars, whether it is a surprise)
+SERVED = [
+    ("", {"input": 10, "cache_read": 4, "output": 2}, {"input": 10, "cache_read": 4, "output": 2}, 36_800, False),
+    (
+        "priority",
+        {"input": 10, "cache_read": 4, "output": 2},
+        {"input.priority": 10, "cache_read.priority": 4, "output.priority": 2},
+        66_500,
+        False,
+    ),
+    ("flex", {"cache_write_5m": 3, "reasoning": 2}, {"cache_write_5m.flex": 3, "reasoning.flex": 2}, 13_000, False),
+    ("batch", {"input": 10, "cache_read": 4, "output": 2}, {"input": 10, "cache_read": 4, "output": 2}, 36_800, True),
+    ("batch", {"input": 0}, {}, 0, False),
+    ("priority", {"input_audio": 3, "output_audio": 2}, {"input.priority": 3, "output.priority": 2}, 38_500, True),
+    ("priority", {"output_image": 2, "tool_calls.x": 1}, {"output.priority": 2}, 28_000, True),
+    (
+        "",
+        {"input.gone": 5, "cache_read.gone": 5, "input_audio.gone": 1},
+        {"input": 5, "cache_read": 5, "input_audio": 1},
+        51_000,
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("tier", "usage", "counts", "nanos", "surprised"), SERVED)
+def test_usage_is_charged_at_its_tier_and_never_by_a_plain_price_where_the_tier_has_any(
+    tier: str, usage: dict[str, int], counts: dict[str, int], nanos: int, surprised: bool
+) -> None:
+    assert book("tiered").settle(usage, tier) == (counts, nanos, surprised)
+
+
+def test_a_tier_that_is_asked_for_needs_prices_of_its_own() -> None:
+    tiered = book("tiered")
+    assert tiered.tiers == {"priority", "flex"}
+    assert tiered.missing_at("priority", {"cache_read", "tool_calls.x"}) == frozenset()
+    assert tiered.missing_at("flex", {"cache_read"}) == {"cache_read.flex"}
+    assert tiered.missing_at("batch") == {"input.batch", "output.batch"}
+    half = PriceBook(version=1, effective_ms=0, rates={"input": 1, "output": 1, "input.fast": 2})
+    assert half.tiers == frozenset()
+    assert half.settle({"input": 1_000_000}, "fast") == ({"input": 1_000_000}, 1, True)
+
+
+def test_the_dearest_of_a_tier_is_never_below_that_of_the_plain_one() -> None:
+    tiered = book("tiered")
+    assert tiered.dearest() == (40_000_000_000, 80_000_000_000)
+    assert tiered.dearest("priority") == tiered.dearest("flex") == tiered.dearest()
+    small = PriceBook(
+        version=1, effective_ms=0, rates={"input": 2, "output": 3, "input.fast": 5, "output.fast": 7, "input.slow": 1}
+    )
+    assert (small.dearest(), small.dearest("fast"), small.dearest("slow")) == ((2, 3), (5, 7), (2, 3))
 
 
 def test_a_negative_count_is_a_bug_and_not_a_credit() -> None:
@@ -178,6 +251,11 @@ def test_the_price_of_an_instant_is_the_latest_one_in_effect() -> None:
 # --- properties -------------------------------------------------------------------------------------------------------
 
 NAMES = [name for name in USAGE_CLASSES if name not in ("images", "tool_calls")]
+NAMES += [
+    f"{name}.{tier}"
+    for name in ("input", "cache_read", "cache_write_1h", "output", "output_audio")
+    for tier in ("fast", "slow")
+]
 NAMES += ["images", "images.1x1", "images.1x1.hd", "tool_calls", "tool_calls.search"]
 books = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 10**18), max_size=8).map(
     lambda rates: PriceBook(version=1, effective_ms=0, rates=rates)
@@ -196,7 +274,10 @@ def exactly(book: PriceBook, counts: dict[str, int]) -> Fraction:
         names = [name]
         while "." in names[-1]:
             names.append(names[-1].rpartition(".")[0])
-        rate = next(book.rates[each] for each in (*names, *FALLBACKS.get(name, ())) if each in book.rates)
+        base, dot, tier = name.partition(".")
+        if base in TOKENS:
+            names = [name, *(f"{other}{dot}{tier}" for other in FALLBACKS.get(base, ()))]
+        rate = next(book.rates[each] for each in names if each in book.rates)
         total += Fraction(units * rate, 1_000_000)
     return total
 
@@ -248,3 +329,24 @@ def test_what_is_recorded_of_a_settled_request_costs_what_it_was_charged(book: P
     assert surprised == any(units and book.rate(name) is None for name, units in usage.items())
     again = {name: units for name, units in counts.items() if name != "requests"}
     assert book.settle(again)[:2] == (counts, charge)
+
+
+plain = st.dictionaries(st.sampled_from([*TOKENS, "tool_calls.search"]), st.integers(0, 10**12), max_size=8)
+
+
+@given(books, plain, st.sampled_from(["", "fast", "slow", "unheard-of"]))
+def test_what_is_served_at_a_tier_costs_what_is_recorded_and_no_token_leaves_the_tier(
+    book: PriceBook, usage: dict[str, int], tier: str
+) -> None:
+    counts, charge, surprised = book.settle(usage, tier)
+    assert book.charge(counts) == charge
+    tokens = {name: count for name, count in counts.items() if name.partition(".")[0] in TOKENS}
+    if tier and tier not in book.tiers:
+        assert surprised == (any(usage.get(name) for name in TOKENS) or book.settle(usage)[2])
+        assert (counts, charge) == book.settle(usage)[:2]
+    else:
+        assert all(name.partition(".")[2] == tier for name in tokens)
+    again = {name: units for name, units in counts.items() if name != "requests"}
+    assert book.settle(again)[:2] == (counts, charge)
+    if tier in book.tiers:  # a whole tier has something to charge every token by
+        assert sum(tokens.values()) == sum(count for name, count in usage.items() if name in TOKENS)

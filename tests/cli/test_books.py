@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aurixel.storage import RollupAdd, Store, open_store
@@ -277,6 +278,36 @@ def test_a_preview_names_what_the_new_prices_lack(books: Run, folder: Path) -> N
     words = ("prices", "import", "new.toml", "--preview", "--since", "2026-01-31")
     assert "1 request used something that has no price in new.toml" in books(*words).out
     assert books(*words, "--json").json["total"]["without_price"] == 1
+
+
+def test_what_was_used_at_a_tier_in_previews_and_margins(books: Run, folder: Path) -> None:
+    """It is charged anew at that tier, shown with the prices, and costs what the tier costs, or nobody knows."""
+    counts = {"input.fast": 5, "cache_read.fast": 3, "output.fast": 2}
+    post = [record("r9", 7, account="", upstream="demo", at_ms=NOW_MS + 86_400_000, counts=counts)]
+    in_store(
+        folder, lambda store, account: store.post([msgspec.structs.replace(each, account=account) for each in post], [], [])
+    )
+    tiers = 'tiers.fast = { input = "0.10", output = "0.70" }\n'
+    (folder / "new.toml").write_text(PRICES.rstrip("\n") + "\n" + tiers)
+    words = ("prices", "import", "new.toml", "--preview", "--since", "2026-02-01", "--json")
+    assert books(*words).json["total"] == {
+        "requests": 1,
+        "old": "0.000000007",
+        "new": "0.0000022",  # 8 * 100 + 2 * 700
+        "difference": "0.000002193",
+        "without_price": 0,
+    }
+    assert books("prices", "import", "new.toml", "--json").json["version"] == 2
+    (served,) = (model for model in books("check", "--json").json["models"] if model["model"] == "small")
+    assert (served["prices"]["input.fast"], served["prices"]["output.fast"]) == ("0.10", "0.70")
+    margin = ("usage", "--margin", "--since", "2026-02-01", "--json")
+    cost = '[[cost]]\nmodel = "small"\neffective = 2026-01-31\ninput = "0.50"\noutput = "2.00"\n'
+    (folder / "costs.toml").write_text(cost + 'tiers.fast = { input = "1.00", output = "2.00" }\n')
+    books("prices", "import", "costs.toml")
+    assert [each["missing"] for each in books(*margin).json["unknown"]] == ["cache_read.fast"]
+    (folder / "costs.toml").write_text(cost + 'tiers.fast = { input = "1.00", cache_read = "1.00", output = "2.00" }\n')
+    books("prices", "import", "costs.toml")
+    assert books(*margin).json["total"]["cost"] == "0.000012"  # 8 * 1000 + 2 * 2000
 
 
 # --- usage --margin -----------------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 A case holds what the upstream sends (`upstream.sse`, `reply.json` or `reply.txt`), what the client gets where that differs
 (`client.sse`, or `client.bin` for sound), and `case.json`: `request` fields beside the smallest request, `usage` as reported
-(absent: none), `estimate` where usage is to be guessed (50 input tokens), `measured`, `guessed` (classes), `output_bytes`,
-`started`, `error` (a code),
+(absent: none), `estimate` where usage is to be guessed (50 input tokens), `measured`, `guessed` (classes), `tier` (absent:
+the plain one), `output_bytes`, `started`, `error` (a code),
 `end` ("close" where only the end of the connection ends it), and for the SDKs `text`, `tools`, `blocks`, `finish` or
 `status`, `sdk_usage` (input and output as the SDK shows them).
 """

@@ -16,12 +16,17 @@ OUTPUT = ("output", "reasoning", "images.")
 
 
 def told(meta: dict[str, Any], name: str, *, measured: bool) -> Usage:
-    return Usage(meta[name], measured=meta.get("measured", measured), guessed=frozenset(meta.get("guessed", ())))
+    return Usage(
+        meta[name],
+        measured=meta.get("measured", measured),
+        guessed=frozenset(meta.get("guessed", ())),
+        tier=meta.get("tier", ""),
+    )
 
 
 def expected(case: Case) -> Played:
     meta = case.meta
-    usage = Usage(meta["usage"]) if "usage" in meta else None
+    usage = Usage(meta["usage"], tier=meta.get("tier", "")) if "usage" in meta else None
     guessed = "estimate" in meta
     return Played(
         out=case.client,
@@ -29,7 +34,7 @@ def expected(case: Case) -> Played:
         done="error" not in meta,
         started=meta.get("started", True),
         usage=usage,
-        estimate=told(meta, "estimate", measured=False) if guessed else Usage(meta["usage"]),
+        estimate=told(meta, "estimate", measured=False) if guessed else Usage(meta["usage"], tier=meta.get("tier", "")),
         output_bytes=meta["output_bytes"],
     )
 
@@ -85,6 +90,7 @@ def test_what_was_delivered_is_a_part_of_what_came(case: Case) -> None:
             assert count == whole.counts[name] or name.startswith(OUTPUT), (size, name)
             assert before.get(name, 0) <= count <= whole.counts[name], (size, name)
         assert part.counts.keys() <= whole.counts.keys()
+        assert part.tier == whole.tier
         before = part.counts
 
 

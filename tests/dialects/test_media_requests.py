@@ -171,7 +171,7 @@ def test_a_field_of_the_wrong_kind(name: str, field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "code", "param"),
     [
-        *((name, {"service_tier": "priority"}, "unpriced_feature", "service_tier") for name in ("completions", "embeddings")),
+        *((name, {"service_tier": "priority"}, "unpriced_feature", "service_tier") for name in ("embeddings", "images")),
         *((name, {"service_tier": "flex"}, "unpriced_feature", "service_tier") for name in ("images", "speech", "moderations")),
         ("completions", {"store": True}, "unpriced_feature", "store"),
         ("completions", {"background": True}, "unpriced_feature", "background"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from aurixel.dialects.tiers import tier_fields
 from aurixel.errors import ClientError
 from aurixel.plugin.contracts import Changes, ParsedRequest
 from tests.dialects.cases import DIALECTS
@@ -178,14 +180,42 @@ def test_how_often_a_hosted_tool_may_run() -> None:
     assert request.calls == {"tool_calls.web_search": 3}
 
 
+@pytest.mark.parametrize("ask", [chat, responses, messages])
+@pytest.mark.parametrize(
+    ("word", "tier"),
+    [
+        (None, ""),
+        ("auto", ""),
+        ("default", ""),
+        ("standard", ""),
+        ("standard_only", ""),
+        ("flex", "flex"),
+        ("Priority", "Priority"),
+        ("", "?"),
+        ("no name", "?"),
+        ("x" * 65, "?"),
+        ("a.b", "?"),
+    ],
+)
+def test_the_tier_that_is_asked_for(ask: Callable[..., ParsedRequest], word: str | None, tier: str) -> None:
+    """What is no name of a tier is one that nothing prices, and never the plain one."""
+    assert ask(service_tier=word).tier == tier
+    assert tier_fields(ask(service_tier=word).fields) == (("service_tier",) if tier else ())
+
+
+def test_a_speed_is_a_tier_and_both_are_one_of_their_own() -> None:
+    assert messages(speed="fast").tier == "fast"
+    assert messages(speed="standard", service_tier="auto").tier == ""
+    both = messages(speed="fast", service_tier="priority")
+    assert (both.tier, tier_fields(both.fields)) == ("priority-fast", ("service_tier", "speed"))
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"service_tier": "flex"}, "unpriced_feature", "service_tier"),
-        ({"service_tier": "priority"}, "unpriced_feature", "service_tier"),
         ({"store": True}, "unpriced_feature", "store"),
         ({"background": True}, "unpriced_feature", "background"),
         ({"modalities": ["smell"]}, "unpriced_feature", "modalities"),
@@ -205,7 +235,6 @@ def test_what_chat_refuses(fields: dict[str, Any], code: str, param: str) -> Non
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"service_tier": "flex"}, "unpriced_feature", "service_tier"),
         ({"reasoning": {"mode": "pro"}}, "unpriced_feature", "reasoning"),
         ({"modalities": ["text", "audio"]}, "unpriced_feature", "modalities"),
         ({"prompt_cache_options": {"ttl": "12h"}}, "unpriced_feature", "prompt_cache_options"),
@@ -254,8 +283,6 @@ FILE = {"type": "file", "file_id": "file_1"}
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"service_tier": "priority"}, "unpriced_feature", "service_tier"),
-        ({"speed": "fast"}, "unpriced_feature", "speed"),
         ({"inference_geo": "us"}, "unpriced_feature", "inference_geo"),
         ({"cache_control": {"type": "ephemeral", "ttl": "24h"}}, "unpriced_feature", "cache_control"),
         ({"headers": {"anthropic-beta": "a-1, context-1m-2025-08-07"}}, "unpriced_feature", "anthropic-beta"),

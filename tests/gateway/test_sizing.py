@@ -22,6 +22,8 @@ RATES = st.fixed_dictionaries(
         "cache_write_5m": st.integers(0, 2 * 10**11),
         "reasoning": st.integers(0, 10**11),
         "requests": st.integers(0, 10**13),
+        "input.fast": st.integers(0, 10**11),
+        "output.fast": st.integers(0, 10**11),
     },
 )
 
@@ -51,6 +53,7 @@ def test_no_usage_within_the_bound_costs_more_than_is_wanted(
     case: tuple[PriceBook, ParsedRequest, ModelRules, int], data: st.DataObject
 ) -> None:
     book, request, rules, tokens = case
+    request = msgspec.structs.replace(request, tier=data.draw(st.sampled_from(["", *book.tiers])))
     bound = size(request, rules, tokens, book)
     limit = request.output_limit if request.output_limit is not None else rules.max_output
     output = data.draw(st.integers(0, limit * request.choices))
@@ -64,7 +67,8 @@ def test_no_usage_within_the_bound_costs_more_than_is_wanted(
         "reasoning": reasoning,
         "requests": 1 if "requests" in book.rates else 0,
     }
-    assert book.charge(counts) <= bound.want
+    assert book.charge(counts) <= bound.want, "also where the upstream falls back to the plain tier"
+    assert book.settle(counts, request.tier)[1] <= bound.want
     assert bound.least <= bound.want
 
 
