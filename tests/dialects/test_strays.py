@@ -13,7 +13,8 @@ import pytest
 from aurixel.dialects import AnthropicMessages, OpenAIChat, OpenAIResponses
 from aurixel.dialects.strays import Keys, Kinds, Strays
 from aurixel.plugin import Dialect
-from aurixel.plugin.canonical import ChatCodec, Losses
+from aurixel.plugin.canonical import ChatCodec, Citation, Losses, Reply, Text, Thinking, ToolCall
+from aurixel.values import Usage
 from tests.dialects.messages_talk import PDF, PNG
 
 MARK: Final = {"type": "ephemeral", "ttl": "1h"}
@@ -298,3 +299,32 @@ def test_what_has_another_shape_is_left_to_the_codec(value: str) -> None:
     losses = Losses()
     Strays({"a": Kinds({"x": Keys("b")}, tag="kind")}).tell({"a": msgspec.Raw(value.encode())}, losses)
     assert not losses
+
+
+ANSWER: Final = Reply(
+    id="r",
+    parts=(
+        Thinking(text="hm", sealed="s", origin="anthropic_messages"),
+        Text(text="x", citations=(Citation(url="https://a.example", title="t", start=0, end=1),)),
+        ToolCall(id="call_1", name="f", arguments='{"a":1}'),
+    ),
+    stop="tool_use",
+    usage=Usage({"input": 1, "output": 1}),
+)
+
+
+@pytest.mark.parametrize("dialect", [each for each, _ in WHOLE], ids=lambda dialect: dialect.name)
+def test_an_answer_that_is_given_back_has_no_strays(dialect: Dialect) -> None:
+    assert isinstance(dialect, ChatCodec)
+    limit = {"max_tokens": 9} if dialect.name == "anthropic_messages" else {}
+    field = "input" if dialect.name == "openai_responses" else "messages"
+    asked = dialect.parse_request(json.dumps({"model": "m", **limit, field: [SAID]}).encode(), {})
+    reply = json.loads(dialect.write_reply(ANSWER, asked))
+    if dialect.name == "openai_responses":
+        given = reply["output"]
+    elif dialect.name == "openai_chat":
+        given = [reply["choices"][0]["message"]]
+    else:
+        given = [{"role": reply["role"], "content": reply["content"]}]
+    told = dropped(dialect, {**limit, field: [SAID, *given]})
+    assert told == (["citations"] if dialect.name == "openai_chat" else [])  # which this dialect cannot give back
