@@ -215,7 +215,7 @@ async def test_a_body_that_is_none_or_too_large(
 async def test_credit_must_cover_what_an_answer_may_cost(
     path: str, body: Any, least: int, gw: Running, up: ScriptedUpstream, http: aiohttp.ClientSession
 ) -> None:
-    least = least or (10 + 2 * 16 + 512) * 1500 + 30 * 2000
+    least = least or (10 + 2 * 16 + 512) * 1500 + 6 * 16 * 2000  # of no answer fewer than 16 tokens are held for
     up.reply(status=400, json={"error": {"message": "no", "type": "x", "code": None}})
     for short, status in ((1, 429), (0, 400)):
         email = f"has-{short}@example.com"
