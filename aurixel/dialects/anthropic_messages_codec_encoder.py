@@ -159,8 +159,8 @@ class MessagesStreamEncoder:
                 self._opened("hidden", {"type": "redacted_thinking", "data": sealed}, b"", out)
                 self._close(out)
             return
-        if not sealed and self._open != "thinking":
-            return
+        if not sealed and (self._open != "thinking" or self._origin != event.origin):
+            return  # there is nothing to sign, and nothing to sign it with
         self._thinking(event.origin, out)
         self._sign(sealed, out)
         self._origin = ORIGIN  # it is signed

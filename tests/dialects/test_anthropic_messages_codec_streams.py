@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aurixel.dialects import AnthropicMessages
@@ -488,6 +488,7 @@ ANY_EVENT = st.one_of(
 
 
 @given(st.lists(ANY_EVENT, max_size=12))
+@example([ThinkingDelta(text="a", origin="openai_chat"), ThinkingSealed(sealed=None, origin="anthropic_messages")])
 def test_whatever_comes_what_is_written_is_whole_or_nothing(events: list[Event]) -> None:
     try:
         stream = encode([Began(id="a"), *events, Stopped(stop="end")])
