@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterable
-from hashlib import sha256
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from aurixel.dialects.json_fields import unsupported, wrong
+from aurixel.dialects.spelling import fits, shortened
 from aurixel.plugin.canonical import (
     CacheTtl,
     Conversation,
@@ -37,8 +36,6 @@ ORIGIN: Final = "anthropic_messages"
 Block = dict[str, Any]
 
 _MARKS: Final = 4
-_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PDF_HEAD: Final = "JVBERi"  # %PDF-
@@ -55,7 +52,7 @@ class Names:
 
     def reserve(self, names: Iterable[str]) -> None:
         """These are written as they are, whatever others become."""
-        self._known.update((name, name) for name in names if _NAME.fullmatch(name))
+        self._known.update((name, name) for name in names if fits(name))
 
     def tool(self, name: str) -> str:
         """What to call the tool."""
@@ -67,9 +64,9 @@ class Names:
         return written
 
     def _free(self, name: str) -> str:
-        if _NAME.fullmatch(name):
+        if fits(name):
             return name
-        return _shortened(name)
+        return shortened(name)
 
     def free(self, wish: str) -> str:
         """A name that no tool has."""
@@ -81,12 +78,7 @@ class Names:
     @staticmethod
     def call(id: str) -> str:
         """The id of a call, which its result repeats."""
-        return id if _NAME.fullmatch(id) else _shortened(id)
-
-
-def _shortened(name: str) -> str:
-    """The same for the same name, and another one for any other."""
-    return f"{_NOT_NAME.sub('_', name)[:55]}_{sha256(name.encode()).hexdigest()[:8]}"
+        return id if fits(id) else shortened(id)
 
 
 class Blocks:

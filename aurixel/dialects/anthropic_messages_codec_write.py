@@ -6,7 +6,6 @@ do is read off its traits, never off its name.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from aurixel.dialects.anthropic_messages_codec_blocks import Block, Blocks
 from aurixel.dialects.anthropic_messages_codec_schema import closed_schema, object_schema
 from aurixel.dialects.json_fields import unsupported, wrong
+from aurixel.dialects.spelling import end_user
 from aurixel.errors import ClientError
 from aurixel.plugin.canonical import Conversation, Effort, Losses, Reasoning, ToolResult, Written
 from aurixel.plugin.contracts import ModelRules
@@ -76,7 +76,7 @@ class _Writing:
                 body["stop_sequences"] = stops
         if asked.user is not None:
             losses.change("user")
-            body["metadata"] = {"user_id": sha256(f"aurixel:{asked.user}".encode()).hexdigest()[:32]}
+            body["metadata"] = {"user_id": end_user(asked.user)}
         if asked.cache is not None:
             self._blocks.mark(body, asked.cache)
         if asked.stream:

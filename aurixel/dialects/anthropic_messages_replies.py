@@ -10,10 +10,19 @@ from typing import Any, Final
 
 import msgspec
 
-from aurixel.dialects.readers import Count, Counts, EventReader, check_text, invalid, nonzero, reply_usage, text_size
-from aurixel.dialects.sse import COMMENT, Event
+from aurixel.dialects.readers import (
+    Count,
+    Counts,
+    EventReader,
+    check_text,
+    error_event,
+    invalid,
+    nonzero,
+    reply_usage,
+    text_size,
+)
+from aurixel.dialects.sse import COMMENT, Event, named
 from aurixel.dialects.tiers import tier_of
-from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import Usage
 
@@ -240,15 +249,8 @@ class MessagesStreamReader(EventReader):
         self._begun = self._said_why = False
 
     def _event(self, event: bytes) -> bytes:
-        # The usual event is a line with its name and a line of data.
-        if event.startswith(b"event: "):
-            line = event.find(b"\n")
-            if (
-                event.startswith(b"data: ", line + 1)
-                and event.find(b"\n", line + 1) == len(event) - 2
-                and event.endswith(b"\n\n")
-            ):
-                return self._named(event[7:line], event[line + 7 : -2], event)
+        if (usual := named(event)) is not None:
+            return self._named(*usual, event)
         parts = Event(event)
         out = event if parts.plain else parts.rebuilt()
         if not parts.data:
@@ -259,7 +261,7 @@ class MessagesStreamReader(EventReader):
 
     def _named(self, name: bytes, data: bytes, event: bytes) -> bytes:
         if name == b"error":
-            raise ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
+            raise error_event()
         check_text(data, "contains an event that ")
         try:
             parsed = _EVENT.decode(data)

@@ -12,6 +12,7 @@ import msgspec
 
 from aurixel.dialects.carriers import unpacked
 from aurixel.dialects.json_fields import Fields, decode_field, given, missing, unsupported, wrong
+from aurixel.dialects.openai_codec import data_url_parts
 from aurixel.plugin.canonical import (
     CacheTtl,
     Document,
@@ -285,7 +286,7 @@ def _image(image: _ImageUrl | str, cache: CacheTtl | None) -> Image:
         raise wrong("messages", "a list in which each image has a URL")
     if url[:5].lower() != "data:":
         return Image(url=url, detail=detail, cache=cache)
-    media_type, data = _data_url(url)
+    media_type, data = data_url_parts(url, "messages")
     return Image(data=data, media_type=media_type, detail=detail, cache=cache)
 
 
@@ -295,17 +296,8 @@ def _document(file: _File, cache: CacheTtl | None) -> Document:
         raise wrong("messages", "a list in which each file has its data")
     media_type = "application/pdf"
     if data[:5].lower() == "data:":
-        media_type, data = _data_url(data)
+        media_type, data = data_url_parts(data, "messages")
     return Document(data=data, media_type=media_type, name=file.filename, cache=cache)
-
-
-def _data_url(url: str) -> tuple[str, str]:
-    """The media type and the base64 of a data URL."""
-    comma = url.find(",", 0, 256)
-    media_type, *options = url[5 : max(comma, 5)].lower().split(";")
-    if comma < 0 or not media_type or options[-1:] != ["base64"]:
-        raise wrong("messages", "a list in which each data URL has a type and base64")
-    return media_type, url[comma + 1 :]
 
 
 __all__ = ["MESSAGES", "NAME", "Call", "Function", "Mark", "Wire", "read_messages", "ttl"]

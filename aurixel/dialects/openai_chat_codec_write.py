@@ -5,15 +5,15 @@ Whatever the dialect has no place for is put where it has one, or left out; eith
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from aurixel.dialects.json_fields import unsupported
 from aurixel.dialects.openai_chat_codec_messages import NAME
+from aurixel.dialects.openai_codec import FREE_TEXT, effort_of
+from aurixel.dialects.spelling import Names, call_id, end_user
 from aurixel.plugin.canonical import (
     CacheTtl,
     Conversation,
@@ -39,17 +39,10 @@ from aurixel.plugin.contracts import ModelRules
 Json: TypeAlias = dict[str, Any]
 
 MOST_STOPS: Final = 4
-MOST_NAME: Final = 64
 MOST_ID: Final = 40
 MOST_MARKS: Final = 4
 MARK: Final = "prompt_cache_breakpoint"
-# A budget of thinking, in tokens, up to which it is little or middling effort.
-LOW_BUDGET: Final = 2048
-MEDIUM_BUDGET: Final = 8192
 FAILED: Final = "Error: "
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NOT_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
-_FREE_TEXT: Final = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
 # Fields of the same meaning and shape: of the conversation -> here.
 _SAME: Final = (
     ("temperature", "temperature"),
@@ -68,7 +61,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Written:
     """See `ChatCodec`."""
-    names = _Names(losses)
+    names = Names(losses)
     native = "custom_tools" in rules.traits
     body: Json = {
         "model": conversation.model,
@@ -102,7 +95,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
             body["top_logprobs"] = conversation.logprobs
     if conversation.user is not None:
         losses.change("user")
-        body["safety_identifier"] = sha256(b"aurixel:" + conversation.user.encode()).hexdigest()[:32]
+        body["safety_identifier"] = end_user(conversation.user)
     if conversation.format is not None:
         body["response_format"] = _format(conversation.format)
     if conversation.reasoning is not None and (effort := _effort(conversation.reasoning, rules, losses)):
@@ -121,7 +114,7 @@ def _effort(asked: Reasoning, rules: ModelRules, losses: Losses) -> str | None:
         return "none"
     if asked.effort is None and asked.budget is not None:
         losses.change("reasoning")
-        return "low" if asked.budget < LOW_BUDGET else "medium" if asked.budget < MEDIUM_BUDGET else "high"
+        return effort_of(asked.budget)
     return asked.effort
 
 
@@ -141,28 +134,7 @@ def _format(asked: Format) -> Json:
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
-class _Names:
-    """Gives each tool a name that this dialect allows, the same wherever it is named."""
-
-    def __init__(self, losses: Losses) -> None:
-        self._losses = losses
-        self._given: dict[str, str] = {}
-        self.changed: dict[str, str] = {}
-        self.wrapped: set[str] = set()
-
-    def __call__(self, name: str) -> str:
-        if (given := self._given.get(name)) is not None:
-            return given
-        given = name
-        if not _NAME.fullmatch(name):
-            given = f"{_NOT_NAME.sub('_', name)[: MOST_NAME - 9]}_{sha256(name.encode()).hexdigest()[:8]}"
-            self.changed[given] = name
-            self._losses.change("tools.names")
-        self._given[name] = given
-        return given
-
-
-def _write_tools(body: Json, conversation: Conversation, names: _Names, losses: Losses, native: bool) -> None:
+def _write_tools(body: Json, conversation: Conversation, names: Names, losses: Losses, native: bool) -> None:
     choice, tools = conversation.tool_choice, conversation.tools
     if choice is not None and choice.allowed is not None:
         tools = tuple(tool for tool in tools if tool.name in choice.allowed)
@@ -176,7 +148,7 @@ def _write_tools(body: Json, conversation: Conversation, names: _Names, losses: 
         body["parallel_tool_calls"] = conversation.parallel_tools
 
 
-def _tool(tool: Tool, names: _Names, losses: Losses, native: bool) -> Json:
+def _tool(tool: Tool, names: Names, losses: Losses, native: bool) -> Json:
     spec: Json = {"name": names(tool.name)}
     if tool.description is not None:
         spec["description"] = tool.description
@@ -196,11 +168,11 @@ def _tool(tool: Tool, names: _Names, losses: Losses, native: bool) -> Json:
     losses.emulate("tools.custom")
     if tool.grammar is not None:
         losses.emulate("tools.grammar")
-    spec["parameters"] = _FREE_TEXT
+    spec["parameters"] = FREE_TEXT
     return {"type": "function", "function": spec}
 
 
-def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], names: _Names, native: bool) -> Json | str:
+def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], names: Names, native: bool) -> Json | str:
     if choice.mode != "tool" or choice.name is None:
         return _MODES.get(choice.mode, "required")
     custom = native and any(tool.custom and tool.name == choice.name for tool in tools)
@@ -225,7 +197,7 @@ def _joined(told: list[Json]) -> str:
 class _Transcript:
     """Writes the turns. Instructions wait in `_told` for what they stand before: a tool's answers must follow its call."""
 
-    def __init__(self, names: _Names, losses: Losses, traits: frozenset[str]) -> None:
+    def __init__(self, names: Names, losses: Losses, traits: frozenset[str]) -> None:
         self._names, self._losses = names, losses
         self._native, self._thinks = "custom_tools" in traits, "reasoning_content" in traits
         self._anywhere, self._prefill = "system_turns" in traits, "no_prefill" not in traits
@@ -329,13 +301,13 @@ class _Transcript:
                 media.append(written)
         if media:
             texts.append(f"(see the next message: {len(media)} of this answer's parts)")
-            after.append({"type": "text", "text": f"Of the answer to tool call {_id(result.id)}:"})
+            after.append({"type": "text", "text": f"Of the answer to tool call {call_id(result.id, MOST_ID)}:"})
             after += media
         text = "\n".join(texts)
         if result.failed:
             self._losses.emulate("messages.tool_errors")
             text = FAILED + text
-        self._out.append({"role": "tool", "tool_call_id": _id(result.id), "content": text})
+        self._out.append({"role": "tool", "tool_call_id": call_id(result.id, MOST_ID), "content": text})
 
     def _content(self, part: Part) -> Json:
         if isinstance(part, Text):
@@ -394,7 +366,7 @@ class _Transcript:
 
     def _call(self, call: ToolCall) -> Json:
         self._unmarked(call)
-        name, known = self._names(call.name), _id(call.id)
+        name, known = self._names(call.name), call_id(call.id, MOST_ID)
         if call.custom and self._native:
             return {"id": known, "type": "custom", "custom": {"name": name, "input": call.arguments}}
         arguments = call.arguments or "{}"
@@ -408,11 +380,6 @@ def _said(content: list[Json]) -> list[Json] | str:
     if any(part["type"] != "text" for part in content):
         return content
     return "".join([part["text"] for part in content])
-
-
-def _id(id: str) -> str:
-    """The id of a call, in its call and in its answer; one that is too long for this dialect by a short name."""
-    return id if len(id) <= MOST_ID else "call_" + sha256(id.encode()).hexdigest()[:32]
 
 
 __all__ = ["write"]

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from aurixel.dialects.readers import (
+    NOTHING,
     Count,
     Counts,
     EventReader,
     check_text,
+    error_event,
     invalid,
     nonzero,
     reply_usage,
@@ -24,7 +26,6 @@ from aurixel.dialects.readers import (
 )
 from aurixel.dialects.sse import COMMENT, Event, make_event
 from aurixel.dialects.tiers import tier_of
-from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import ParsedRequest
 from aurixel.values import NO_COUNTS, Usage
 
@@ -115,7 +116,6 @@ _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _REPLY: Final = msgspec.json.Decoder(_Reply)
 _MESSAGE: Final = msgspec.json.Decoder(_Message)
 _ANY: Final = msgspec.json.Decoder()
-_EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 
 
 def disjoint(usage: ReportedUsage, calls: Mapping[str, int] = NO_COUNTS) -> Counts:
@@ -234,7 +234,7 @@ class ChatStreamReader(EventReader):
         if not parts.data:
             return out if parts.only_comments else COMMENT
         if parts.name == b"error":
-            raise _error_event()
+            raise error_event()
         return self._data(parts.data, out)
 
     def _data(self, data: bytes, event: bytes) -> bytes:
@@ -250,8 +250,8 @@ class ChatStreamReader(EventReader):
             return self._odd(data, event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("contains an event that is not JSON") from None
-        if chunk.error and bytes(chunk.error) not in _EMPTY:
-            raise _error_event()
+        if chunk.error and bytes(chunk.error) not in NOTHING:
+            raise error_event()
         choices, usage = chunk.choices, chunk.usage
         if chunk.service_tier is not None:
             self._served_at(chunk.service_tier)
@@ -307,7 +307,7 @@ class ChatStreamReader(EventReader):
         if not isinstance(value, dict):
             raise invalid("contains an event that is no object")
         if value.get("error"):
-            raise _error_event()
+            raise error_event()
         usage = reported(value.get("usage"))
         counts = disjoint(usage, self._calls) if usage is not None else None
         choices = value.get("choices")
@@ -349,10 +349,6 @@ class ChatStreamReader(EventReader):
 
     def _answer_is_whole(self) -> bool:
         return bool(self._finished) and not self._open
-
-
-def _error_event() -> ProviderError:
-    return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
 __all__ = ["ChatReplyReader", "ChatStreamReader", "ReportedUsage", "disjoint", "reported"]

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from aurixel.dialects.bounds import Media, data_url, measure, raw_string
+from aurixel.dialects.bounds import Media, data_url, raw_string
 from aurixel.dialects.images import image_size
 from aurixel.dialects.json_fields import (
     Fields,
@@ -21,17 +21,13 @@ from aurixel.dialects.json_fields import (
     decode_object,
     given,
     missing,
-    read_bool,
-    read_int,
-    read_model,
-    read_str,
     unpriced,
     unsupported,
     wrong,
 )
 from aurixel.dialects.magic import TELLING, is_no_picture
 from aurixel.dialects.multipart import File
-from aurixel.dialects.openai_images import MAX_PREVIEWS, NOT_INPUT, refuse_unpriced
+from aurixel.dialects.openai_images import MAX_PREVIEWS, NOT_INPUT, parse_pictures
 from aurixel.dialects.openai_pictures import MAX_PICTURES, PictureReplyReader, PictureStreamReader, asked_pictures
 from aurixel.dialects.openai_uploads import COMMON, FormReader, OpenAIUploads
 from aurixel.errors import ClientError
@@ -136,40 +132,7 @@ class OpenAIImageEdits(OpenAIUploads):
         if not self.edits or headers.get("content-type", "").lower().startswith("multipart/"):
             return super().parse_request(body, headers)
         check_content_type(headers)
-        return self._of_json(decode_object(body))
-
-    def _of_json(self, fields: Fields) -> ParsedRequest:
-        model = read_model(fields)
-        if not read_str(fields, "prompt"):
-            raise missing("prompt") if given(fields, "prompt") is None else wrong("prompt", "a text")
-        count = read_int(fields, "n", 1, MAX_PICTURES) or 1
-        stream = read_bool(fields, "stream")
-        read_int(fields, "partial_images", 0, MAX_PREVIEWS)
-        if stream and count > 1:
-            raise unsupported("n", "A stream of more than one picture")
-        refuse_unpriced(fields)
-        media = Media()
-        raw = given(fields, "images")
-        references = decode_field(_REFERENCES, raw, "images", "a list of pictures") if raw is not None else []
-        if not references:
-            raise missing("images")
-        if len(references) >= MAX_FILES:
-            raise wrong("images", f"a list of at most {MAX_FILES - 1} pictures")
-        for reference in references:
-            _picture(reference, "images", media)
-        if (mask := given(fields, "mask")) is not None:
-            _picture(decode_field(_REFERENCE, mask, "mask", "a picture"), "mask", media)
-        text_bytes = sum(len(value) for name, value in fields.items() if name not in NOT_INPUT)
-        return ParsedRequest(
-            dialect=self.name,
-            model=model,
-            stream=stream,
-            fields=fields,
-            bound=measure(media, text_bytes=text_bytes, messages=1, tools=0),
-            choices=count,
-            most=asked_pictures(count, read_str(fields, "size"), read_str(fields, "quality")),
-            limitable=False,
-        )
+        return parse_pictures(self.name, decode_object(body), _pictures)
 
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""
@@ -185,6 +148,21 @@ class OpenAIImageVariations(OpenAIImageEdits):
 
     name: ClassVar[str] = "openai_image_variations"
     edits: ClassVar[bool] = False
+
+
+def _pictures(fields: Fields) -> Media:
+    media = Media()
+    raw = given(fields, "images")
+    references = decode_field(_REFERENCES, raw, "images", "a list of pictures") if raw is not None else []
+    if not references:
+        raise missing("images")
+    if len(references) >= MAX_FILES:
+        raise wrong("images", f"a list of at most {MAX_FILES - 1} pictures")
+    for reference in references:
+        _picture(reference, "images", media)
+    if (mask := given(fields, "mask")) is not None:
+        _picture(decode_field(_REFERENCE, mask, "mask", "a picture"), "mask", media)
+    return media
 
 
 def _picture(reference: _Reference, name: str, media: Media) -> None:

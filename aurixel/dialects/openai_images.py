@@ -5,7 +5,7 @@ Refused: drawings by a second model (`svg`) and moving pictures, which no price 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
 from aurixel.dialects.bounds import Media, measure
@@ -59,27 +59,7 @@ class OpenAIImages(OpenAIMedia):
     def parse_request(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
         """See `Dialect`."""
         check_content_type(headers)
-        fields = decode_object(body)
-        model = read_model(fields)
-        if not read_str(fields, "prompt"):
-            raise missing("prompt") if given(fields, "prompt") is None else wrong("prompt", "a text")
-        count = read_int(fields, "n", 1, MAX_PICTURES) or 1
-        stream = read_bool(fields, "stream")
-        read_int(fields, "partial_images", 0, MAX_PREVIEWS)
-        if stream and count > 1:
-            raise unsupported("n", "A stream of more than one picture")
-        refuse_unpriced(fields)
-        text_bytes = sum(len(raw) for name, raw in fields.items() if name not in NOT_INPUT)
-        return ParsedRequest(
-            dialect=self.name,
-            model=model,
-            stream=stream,
-            fields=fields,
-            bound=measure(Media(), text_bytes=text_bytes, messages=1, tools=0),
-            choices=count,
-            most=asked_pictures(count, read_str(fields, "size"), read_str(fields, "quality")),
-            limitable=False,
-        )
+        return parse_pictures(self.name, decode_object(body), lambda _: Media())
 
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""
@@ -90,7 +70,31 @@ class OpenAIImages(OpenAIMedia):
         return PictureStreamReader(request, "image_generation")
 
 
-def refuse_unpriced(fields: Fields) -> None:
+def parse_pictures(dialect: str, fields: Fields, media_in: Callable[[Fields], Media]) -> ParsedRequest:
+    """A request for pictures that came as JSON; `media_in` reads those that stand in its fields."""
+    model = read_model(fields)
+    if not read_str(fields, "prompt"):
+        raise missing("prompt") if given(fields, "prompt") is None else wrong("prompt", "a text")
+    count = read_int(fields, "n", 1, MAX_PICTURES) or 1
+    stream = read_bool(fields, "stream")
+    read_int(fields, "partial_images", 0, MAX_PREVIEWS)
+    if stream and count > 1:
+        raise unsupported("n", "A stream of more than one picture")
+    _refuse_unpriced(fields)
+    text_bytes = sum(len(raw) for name, raw in fields.items() if name not in NOT_INPUT)
+    return ParsedRequest(
+        dialect=dialect,
+        model=model,
+        stream=stream,
+        fields=fields,
+        bound=measure(media_in(fields), text_bytes=text_bytes, messages=1, tools=0),
+        choices=count,
+        most=asked_pictures(count, read_str(fields, "size"), read_str(fields, "quality")),
+        limitable=False,
+    )
+
+
+def _refuse_unpriced(fields: Fields) -> None:
     """Refuses what changes the price of a picture in a way that neither tokens nor size and quality describe."""
     refuse_tiers(fields)
     if read_str(fields, "output_format") in ("svg", "gif"):
@@ -100,4 +104,4 @@ def refuse_unpriced(fields: Fields) -> None:
             raise unpriced(name, "This")
 
 
-__all__ = ["MAX_PREVIEWS", "NOT_INPUT", "OpenAIImages", "refuse_unpriced"]
+__all__ = ["MAX_PREVIEWS", "NOT_INPUT", "OpenAIImages", "parse_pictures"]

@@ -16,15 +16,14 @@ from aurixel.dialects import openai_family
 from aurixel.dialects.bounds import bound_tokens, guess_tokens
 from aurixel.dialects.json_fields import Fields, read_bool, unpriced
 from aurixel.dialects.patch import patched
-from aurixel.dialects.readers import Counts, EventReader, check_text, invalid, nonzero, part_of
+from aurixel.dialects.readers import NOTHING, Counts, EventReader, check_text, error_event, invalid, nonzero, part_of
 from aurixel.dialects.sse import COMMENT, Event
 from aurixel.dialects.tiers import asked_tier
-from aurixel.errors import ProviderError, RequestError
+from aurixel.errors import RequestError
 from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, StreamReader
 from aurixel.values import Usage
 
 T = TypeVar("T")
-_EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 
 
 class OpenAIMedia:
@@ -123,12 +122,12 @@ class TypedEvents(EventReader):
         if not parts.data:
             return out if parts.only_comments else COMMENT
         if parts.name == b"error":
-            raise _error_event()
+            raise error_event()
         if parts.data.startswith(b"[DONE]"):
             raise invalid("ended without its last event")
         head = self._decoded(_HEAD, parts.data)
-        if head.type == "error" or bytes(head.error) not in _EMPTY:
-            raise _error_event()
+        if head.type == "error" or bytes(head.error) not in NOTHING:
+            raise error_event()
         self._typed(head.type, parts.data)
         return out
 
@@ -150,10 +149,6 @@ class TypedEvents(EventReader):
         super()._finish()
         if self.usage is not None:
             self.usage = self.estimate(0)
-
-
-def _error_event() -> ProviderError:
-    return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
 __all__ = ["OpenAIMedia", "TypedEvents", "decode_reply", "refuse_store", "refuse_tiers", "used"]

@@ -8,6 +8,7 @@ import msgspec
 
 from aurixel.dialects.carriers import unpacked
 from aurixel.dialects.json_fields import unsupported, wrong
+from aurixel.dialects.openai_codec import data_url_parts
 from aurixel.dialects.openai_responses_codec_tools import Wire, WireTool
 from aurixel.plugin.canonical import CacheTtl, Citation, Document, Image, Part, Refusal, Sound, Text, Thinking
 
@@ -103,7 +104,7 @@ def _image(url: str, detail: str | None, cache: CacheTtl | None) -> Image:
     detail = None if detail == "auto" else detail  # as good as nothing said
     if url[:5].lower() != "data:":
         return Image(url=url, detail=detail, cache=cache)
-    media_type, data = _data_url(url)
+    media_type, data = data_url_parts(url, "input")
     return Image(data=data, media_type=media_type, detail=detail, cache=cache)
 
 
@@ -112,17 +113,8 @@ def _document(part: WirePart, cache: CacheTtl | None) -> Document:
         return Document(url=part.file_url, name=part.filename, cache=cache)
     data, media_type = part.file_data or "", "application/pdf"
     if data[:5].lower() == "data:":
-        media_type, data = _data_url(data)
+        media_type, data = data_url_parts(data, "input")
     return Document(data=data, media_type=media_type, name=part.filename, cache=cache)
-
-
-def _data_url(url: str) -> tuple[str, str]:
-    """The media type and the base64 of a data URL."""
-    comma = url.find(",", 0, 256)
-    media_type, *options = url[5 : max(comma, 5)].lower().split(";")
-    if comma < 0 or not media_type or options[-1:] != ["base64"]:
-        raise wrong("input", "a list in which each data URL has a type and base64")
-    return media_type, url[comma + 1 :]
 
 
 def citations_of(annotations: list[Annotation] | None) -> tuple[Citation, ...]:

@@ -6,14 +6,14 @@ an upstream would have to run itself are a `ClientError`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from aurixel.dialects.json_fields import Fields, decode_field, given, unsupported, wrong
+from aurixel.dialects.openai_codec import FREE_TEXT
+from aurixel.dialects.spelling import Names, fits, plain
 from aurixel.plugin.canonical import Losses, Tool, ToolChoice
 from aurixel.plugin.contracts import ParsedRequest
 
@@ -78,10 +78,6 @@ _CHOICE: Final = msgspec.json.Decoder(_Choice | str)
 _FORMAT: Final = msgspec.json.Decoder(_Format)
 _NULL: Final = msgspec.Raw(b"null")
 _ABSENT: Final = (msgspec.Raw(), _NULL)
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_NOT_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
-_MOST_ID: Final = 64
-_FREE_TEXT: Final = msgspec.Raw(b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}')
 _NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _MODES: Final[Mapping[str, Any]] = {"auto": "auto", "none": "none", "required": "any"}
 _WORDS: Final = {"auto": "auto", "none": "none", "any": "required"}
@@ -237,35 +233,9 @@ def _allowed(choice: _Choice, tools: Tools) -> list[str]:
 # --- written ----------------------------------------------------------------------------------------------------------
 
 
-class Names:
-    """Gives each tool a name that this dialect allows, the same wherever it is named."""
-
-    def __init__(self, losses: Losses) -> None:
-        self._losses = losses
-        self._given: dict[str, str] = {}
-        self.changed: dict[str, str] = {}
-        self.wrapped: set[str] = set()
-
-    def __call__(self, name: str) -> str:
-        given = self._given.get(name)
-        if given is None:
-            given = name
-            if not _NAME.fullmatch(name):
-                given = f"{_NOT_NAME.sub('_', name)[:55]}_{sha256(name.encode()).hexdigest()[:8]}"
-                self.changed[given] = name
-                self._losses.change("tools.names")
-            self._given[name] = given
-        return given
-
-
-def call_id(id: str) -> str:
-    """The id of a call, in its call and in its output; one that is too long for this dialect by a short name."""
-    return id if len(id) <= _MOST_ID else "call_" + sha256(id.encode()).hexdigest()[:32]
-
-
 def schema_name(name: str) -> str:
     """The name of a format, in letters that this dialect has."""
-    return name if _NAME.fullmatch(name) else _NOT_NAME.sub("_", name)[:64] or "answer"
+    return name if fits(name) else plain(name) or "answer"
 
 
 def write_tool(tool: Tool, names: Names, losses: Losses, *, native: bool) -> Json:
@@ -282,7 +252,7 @@ def write_tool(tool: Tool, names: Names, losses: Losses, *, native: bool) -> Jso
     elif not native:
         names.wrapped.add(written["name"])
         losses.emulate("tools.grammar" if tool.grammar is not None else "tools")
-        written["parameters"], written["strict"] = _FREE_TEXT, False
+        written["parameters"], written["strict"] = FREE_TEXT, False
     elif tool.grammar is not None:
         form = decode_field(_FORMAT, tool.grammar, "tools", "a list in which the format of a tool is an object")
         if form.type == "grammar":

@@ -12,7 +12,8 @@ import msgspec
 
 from aurixel.dialects.json_fields import unsupported
 from aurixel.dialects.openai_responses_codec_parts import NAME
-from aurixel.dialects.openai_responses_codec_tools import Json, Names, Wire, call_id
+from aurixel.dialects.openai_responses_codec_tools import Json, Wire
+from aurixel.dialects.spelling import Names, call_id
 from aurixel.plugin.canonical import (
     CacheTtl,
     Citation,
@@ -33,6 +34,9 @@ MOST_MARKS: Final = 4
 FAILED: Final = "Error: "
 _MARK: Final = {"mode": "explicit"}
 _encode: Final = msgspec.json.Encoder().encode
+
+# The longest id of a call.
+MOST_ID: Final = 64
 
 
 class _Reasoned(Wire, frozen=True):
@@ -120,7 +124,7 @@ class Transcript:
 
     def _call(self, call: ToolCall) -> None:
         self._unmarked(call.cache)
-        name, known = self._names(call.name), call_id(call.id)
+        name, known = self._names(call.name), call_id(call.id, MOST_ID)
         if call.custom and self._native:
             self.items.append({"type": "custom_tool_call", "call_id": known, "name": name, "input": call.arguments})
             return
@@ -145,7 +149,7 @@ class Transcript:
         elif len(content) == 1 and content[0].keys() == {"type", "text"}:
             output = content[0]["text"]
         kind = "custom_tool_call_output" if result.custom and self._native else "function_call_output"
-        self.items.append({"type": kind, "call_id": call_id(result.id), "output": output})
+        self.items.append({"type": kind, "call_id": call_id(result.id, MOST_ID), "output": output})
 
     # --- parts ------------------------------------------------------------------------------------------------------
 

@@ -5,20 +5,18 @@ Whatever the dialect has no place for is put where it has one, or left out; eith
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Final
 
 import msgspec
 
-from aurixel.dialects.openai_responses_codec_tools import Json, Names, schema_name, write_choice, write_tool
+from aurixel.dialects.openai_codec import effort_of
+from aurixel.dialects.openai_responses_codec_tools import Json, schema_name, write_choice, write_tool
 from aurixel.dialects.openai_responses_codec_transcript import Transcript
+from aurixel.dialects.spelling import Names, end_user
 from aurixel.plugin.canonical import Conversation, Format, Losses, Reasoning, Written
 from aurixel.plugin.contracts import ModelRules
 
 LEAST_OUTPUT: Final = 16  # upstreams of this dialect refuse less
-# A budget of thinking, in tokens, up to which it is little or middling effort.
-LOW_BUDGET: Final = 2048
-MEDIUM_BUDGET: Final = 8192
 SEALED: Final = "reasoning.encrypted_content"
 LOGPROBS: Final = "message.output_text.logprobs"
 _NOT_SAID: Final = ("top_k", "seed", "presence_penalty", "frequency_penalty", "logit_bias")
@@ -72,7 +70,7 @@ def write(conversation: Conversation, rules: ModelRules, losses: Losses) -> Writ
         body["text"] = text
     if conversation.user is not None:
         losses.change("user")
-        body["safety_identifier"] = sha256(b"aurixel:" + conversation.user.encode()).hexdigest()[:32]
+        body["safety_identifier"] = end_user(conversation.user)
     if conversation.cache_key is not None:
         body["prompt_cache_key"] = conversation.cache_key
     if conversation.cache is not None:
@@ -98,7 +96,7 @@ def _reasoning(asked: Reasoning, traits: frozenset[str], losses: Losses) -> Json
         written["effort"] = asked.effort
     elif asked.budget is not None:
         losses.change("reasoning")
-        written["effort"] = "low" if asked.budget < LOW_BUDGET else "medium" if asked.budget < MEDIUM_BUDGET else "high"
+        written["effort"] = effort_of(asked.budget)
     if asked.shown and not off:
         written["summary"] = "auto"
     return written or None

@@ -12,18 +12,19 @@ from typing import Any, Final
 import msgspec
 
 from aurixel.dialects.readers import (
+    NOTHING,
     Count,
     Counts,
     EventReader,
     check_text,
+    error_event,
     invalid,
     nonzero,
     reply_usage,
     text_size,
 )
-from aurixel.dialects.sse import COMMENT, Event
+from aurixel.dialects.sse import COMMENT, Event, named
 from aurixel.dialects.tiers import tier_of
-from aurixel.errors import ProviderError
 from aurixel.values import NO_COUNTS, Usage
 
 WEB_SEARCH: Final = "tool_calls.web_search"
@@ -102,7 +103,6 @@ _REPLY: Final = msgspec.json.Decoder(_Reply)
 _USAGE: Final = msgspec.json.Decoder(ReportedUsage)
 _ACTION: Final = msgspec.json.Decoder(_Action)
 _STRING: Final = msgspec.json.Decoder(str)
-_EMPTY: Final = (b"", b"null", b"{}", b'""', b"false")
 _WHOLE: Final = (None, "completed", "incomplete")
 _ENDS: Final = frozenset({"response.completed", "response.incomplete"})
 
@@ -133,7 +133,7 @@ def _reported(response: _Response, searched: int) -> tuple[Counts | None, Mappin
     told = response.tool_usage.web_search if response.tool_usage else None
     searches = searched if told is None or told.num_requests is None else told.num_requests
     calls = {WEB_SEARCH: searches} if searches else NO_COUNTS
-    if bytes(response.usage) in _EMPTY:
+    if bytes(response.usage) in NOTHING:
         return None, calls
     try:
         return disjoint(_USAGE.decode(response.usage), calls), calls
@@ -200,21 +200,15 @@ class ResponsesStreamReader(EventReader):
         self._closed: set[int] = set()
 
     def _event(self, event: bytes) -> bytes:
-        # The usual event is a line with its name and a line of data.
-        if event.startswith(b"event: r"):
-            line = event.find(b"\n")
-            if (
-                event.startswith(b"data: ", line + 1)
-                and event.find(b"\n", line + 1) == len(event) - 2
-                and event.endswith(b"\n\n")
-            ):
-                return self._data(event[line + 7 : -2], event)
+        usual = named(event)
+        if usual is not None and usual[0].startswith(b"r"):
+            return self._data(usual[1], event)
         parts = Event(event)
         out = event if parts.plain else parts.rebuilt()
         if not parts.data:
             return out if parts.only_comments else COMMENT
         if parts.name == b"error":
-            raise _error_event()
+            raise error_event()
         if parts.data.startswith(b"[DONE]"):  # it would end the stream for the SDKs, and is no end of an answer
             return COMMENT
         return self._data(parts.data, out)
@@ -226,8 +220,8 @@ class ResponsesStreamReader(EventReader):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("contains an event that cannot be read") from None
         kind = parsed.type
-        if kind == "error" or bytes(parsed.error) not in _EMPTY:
-            raise _error_event()
+        if kind == "error" or bytes(parsed.error) not in NOTHING:
+            raise error_event()
         if not kind.startswith("response."):
             # Code that uses the SDK takes every event by its type, and the first one for the beginning.
             return event if kind and self._begun else COMMENT
@@ -244,7 +238,7 @@ class ResponsesStreamReader(EventReader):
         elif kind == "response.failed":
             if parsed.response is not None:
                 self._account(parsed.response)
-            raise _error_event()
+            raise error_event()
         elif parsed.output_index is not None:
             self._item(kind, parsed.output_index, parsed)
         return event
@@ -292,10 +286,6 @@ class ResponsesStreamReader(EventReader):
         self._searched.update(calls)
         if counts is not None:
             self._report(counts, final=True)
-
-
-def _error_event() -> ProviderError:
-    return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
 __all__ = ["ReportedUsage", "ResponsesReplyReader", "ResponsesStreamReader", "disjoint"]

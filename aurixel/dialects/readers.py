@@ -21,6 +21,8 @@ MAX_COUNT: Final = 10**9
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Counts: TypeAlias = dict[str, int]
 BYTES_PER_TOKEN: Final = 4
+# What vendors write in the place of an error, or of a report, that is none.
+NOTHING: Final = (b"", b"null", b"{}", b'""', b"false")
 _OUTPUT: Final = ("output", "reasoning", "output_audio", "output_image")
 
 
@@ -216,6 +218,11 @@ class EventReader:
             self.usage, self._counts_final = None, False
         elif self._counts_final:
             self._counted_at = self.output_bytes
+
+
+def error_event() -> ProviderError:
+    """The upstream ended its stream with an event that says it failed."""
+    return ProviderError("upstream_error_event", "The upstream reported an error in the middle of its answer.")
 
 
 def _died() -> ProviderError:

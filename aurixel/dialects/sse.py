@@ -126,6 +126,15 @@ class Event:
         return b"\n".join(self.lines) + b"\n\n"
 
 
+def named(event: bytes) -> tuple[bytes, bytes] | None:
+    """Name and data of an event of two lines, its name and its data, as most are; None: look at it closely."""
+    if event.startswith(b"event: "):
+        line = event.find(b"\n")
+        if event.startswith(b"data: ", line + 1) and event.find(b"\n", line + 1) == len(event) - 2 and event.endswith(b"\n\n"):
+            return event[7:line], event[line + 7 : -2]
+    return None
+
+
 def completed(rest: bytes) -> bytes:
     """What was left at the end of a stream, with the blank line that ends an event where it has none."""
     return rest if _END.search(rest) else rest.rstrip(b"\r\n") + b"\n\n"

@@ -417,22 +417,3 @@ class ChatCodec(Protocol):
 
     def stream_encoder(self, request: ParsedRequest) -> StreamEncoder:
         """For one stream to the client who sent `request`; the model is called as the client called it."""
-
-
-# Fields of `Conversation` that a reader or writer names in `Losses` under these names, beside its own fields:
-# parts and their attributes.
-PART_LOSSES: Final = (
-    "messages.thinking",
-    "messages.images",
-    "messages.documents",
-    "messages.refusal",
-    "messages.cache_control",
-    "messages.names",
-    "messages.system",
-    "messages.tool_errors",
-    "image.detail",
-    "tools.strict",
-    "tools.grammar",
-    "tools.names",
-    "citations",
-)

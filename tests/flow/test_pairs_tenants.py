@@ -31,6 +31,7 @@ from tests.flow.pairs import (
     pairing,
     whole,
 )
+from tests.flow.pieces import Pieces
 from tests.flow.shared import House, Visit, visiting
 from tests.flow.test_canary import files, listening
 from tests.flow.test_pairs import CASES
@@ -101,28 +102,18 @@ class Echo:
     """Answers each request with its own marker and usage of its own, cut at random bytes, once all have begun."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
+        self.pieces = Pieces(seed, STREAMS, 30)
         self.sent: dict[str, str] = {}
-        self.begun = 0
-        self.all = asyncio.Event()
 
     async def __call__(self, call: Call) -> None:
         (upstream,) = (dialect for dialect in DIALECTS if PATHS[dialect] == call.request.path)
         (marker,) = set(MARKER.findall(call.request.body.decode()))
-        text = self.sent[marker] = " ".join([marker] * self.chance.randrange(5, 40))
+        text = self.sent[marker] = " ".join([marker] * self.pieces.chance.randrange(5, 40))
         answer = {"parts": [{"text": text}], "stop": STOP, "usage": usage(int(marker.split("-")[1]))}
         streamed = call.request.json().get("stream", False)
         body = b"".join(events(upstream, answer)) if streamed else json.dumps(whole(upstream, answer)).encode()
         kind = "text/event-stream" if streamed else "application/json"
-        cuts = sorted(self.chance.randrange(len(body)) for _ in range(self.chance.randrange(1, 30)))
-        first, *pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-        await scripted.head(200, [("content-type", kind), ("transfer-encoding", "chunked")])(call)
-        await scripted.chunked([first], end=False)(call)
-        self.begun += 1
-        if self.begun == STREAMS:
-            self.all.set()
-        await self.all.wait()
-        await scripted.chunked(pieces)(call)
+        await self.pieces.send(call, body, kind)
 
 
 async def test_pitfall_16_each_tenant_gets_its_own_words_translated(visit: Visit, http: aiohttp.ClientSession) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aurixel.testing import answers, scripted
 from aurixel.testing.scripted import Call
 from tests.flow.gateway import MODELS, PRICES, upstream
+from tests.flow.pieces import Pieces
 from tests.flow.shared import Family, House, Visit, good, refused, sharing, visiting
 from tests.flow.test_endings import CHAT, FAMILIES
 
@@ -69,17 +70,15 @@ class Echo:
     """Answers each request with its own marker and with usage of its own, cut at random bytes, once all have begun."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
+        self.pieces = Pieces(seed, STREAMS, 40)
         self.sent: dict[str, bytes] = {}
-        self.begun = 0
-        self.all = asyncio.Event()
 
     async def __call__(self, call: Call) -> None:
         family = Family("openai" if call.request.path == CHAT else "anthropic")
         asked = call.request.json()
         marker = asked["messages"][0]["content"]
         number = int(marker.split("-")[1])
-        text = " ".join([marker] * self.chance.randrange(5, 60))
+        text = " ".join([marker] * self.pieces.chance.randrange(5, 60))
         if number % 40 == 0:
             text += " " + marker.ljust(MIB, "x")  # a line of a mebibyte
         usage = answers.openai_chat_usage(100, number) if family.openai else answers.anthropic_messages_usage(100, number)
@@ -88,15 +87,7 @@ class Echo:
         else:
             body, kind = json.dumps(family.reply(usage, text)).encode(), "application/json"
         self.sent[marker] = body
-        cuts = sorted(self.chance.randrange(len(body)) for _ in range(self.chance.randrange(1, 40)))
-        first, *pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-        await scripted.head(200, [("content-type", kind), ("transfer-encoding", "chunked")])(call)
-        await scripted.chunked([first], end=False)(call)
-        self.begun += 1
-        if self.begun == STREAMS:
-            self.all.set()
-        await self.all.wait()
-        await scripted.chunked(pieces)(call)
+        await self.pieces.send(call, body, kind)
 
 
 async def test_a_storm_of_tenants_gives_each_its_own_bytes(visit: Visit, http: aiohttp.ClientSession) -> None:
