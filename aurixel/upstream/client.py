@@ -12,11 +12,13 @@ from typing import Final, Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Outgoing, UpstreamReply
-from aurixel.upstream.connections import Link, Poured, Slices, current, session, timeout_to_connect
+from aurixel.upstream.at_once import Answer, AtOnce, fits
+from aurixel.upstream.connections import Connector, Link, Poured, Slices, current, session, timeout_to_connect
 from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
 from aurixel.upstream.faults import Code, fault
 from aurixel.upstream.reply import Reply, open_reply
@@ -75,9 +77,10 @@ class Upstream:
         tls.set_alpn_protocols(["http/1.1"])
         self.metrics = metrics or _Unwatched()
         self.ticker = Ticker()
-        self.pooled = session(tls, limit=max_connections, keepalive_timeout=keepalive)
+        pool = Connector(ssl=tls, limit=max_connections, keepalive_timeout=keepalive)
+        self.at_once, self.pooled = AtOnce(pool), session(pool)
         # A retry must not meet a second dead connection: these are used once.
-        self.single = session(tls, limit=max_connections, force_close=True)
+        self.single = session(Connector(ssl=tls, limit=max_connections, force_close=True))
 
     async def close(self) -> None:
         """Close every connection; calls still open fail."""
@@ -110,7 +113,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._watch = Watch(upstream.ticker, timeouts, self._cut)
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: aiohttp.ClientResponse | Answer | None = None
         self._poured: Poured | None = None
 
     async def __aenter__(self) -> UpstreamReply:
@@ -159,29 +162,41 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self.link = None
         if _UNFIT.search(outgoing.url):
             return "plugin_bug"
-        token = current.set(self)
+        headers = [(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING]
+        timeout = timeout_to_connect(min(self._timeouts.connect, self._timeouts.total))
         try:
-            self._response = await session.request(
-                outgoing.method,
-                URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
-                headers=[(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING],
-                data=Slices(outgoing.body) if isinstance(outgoing.body, Sequence) and outgoing.body else self._poured,
-                allow_redirects=False,
-                timeout=timeout_to_connect(min(self._timeouts.connect, self._timeouts.total)),
-            )
+            if session is self._upstream.pooled and fits(outgoing):
+                self._response = await self._upstream.at_once.ask(outgoing, headers, timeout, self)
+            else:
+                self._response = await self._ask(session, outgoing, headers, timeout)
         except aiohttp.ConnectionTimeoutError:
             return "upstream_timeout"
         except (aiohttp.ClientConnectionError, OSError):
             return self._broke_off()
-        except aiohttp.ClientResponseError:
+        except (aiohttp.ClientResponseError, HttpProcessingError):
             return "upstream_invalid"
         except (aiohttp.ClientError, ValueError):
             return "plugin_bug"
-        finally:
-            current.reset(token)
         return self._judge(self._response)
 
-    def _judge(self, response: aiohttp.ClientResponse) -> Reply | Code:
+    async def _ask(
+        self, session: aiohttp.ClientSession, outgoing: Outgoing, headers: list[tuple[str, str]], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """The head of the answer to what is large, comes as a stream, or is sent again."""
+        token = current.set(self)
+        try:
+            return await session.request(
+                outgoing.method,
+                URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
+                headers=headers,
+                data=Slices(outgoing.body) if isinstance(outgoing.body, Sequence) and outgoing.body else self._poured,
+                allow_redirects=False,
+                timeout=timeout,
+            )
+        finally:
+            current.reset(token)
+
+    def _judge(self, response: aiohttp.ClientResponse | Answer) -> Reply | Code:
         link = self.link
         if self._watch.expired:
             return "upstream_timeout"

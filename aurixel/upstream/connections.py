@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ssl
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -21,9 +20,16 @@ from aurixel.plugin.contracts import Body, BodyStream
 from aurixel.upstream.deadlines import Watch
 
 USER_AGENT: Final = "aurixel"
-_MAX_HEADERS: Final = 128
-_MAX_HEADER_LINE: Final = 8190
-_READ_BUFFER: Final = 64 * 1024  # aiohttp stops reading from the socket above twice this
+# Sent with every request that does not say otherwise.
+DEFAULTS: Final = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+# How answers are read. aiohttp stops reading from the socket above twice the buffer.
+READING: Final[dict[str, Any]] = {
+    "auto_decompress": False,
+    "read_bufsize": 64 * 1024,
+    "max_line_size": 8190,
+    "max_field_size": 8190,
+    "max_headers": 128,
+}
 _JOIN_BELOW: Final = 64 * 1024  # a body up to this is sent as one piece
 
 
@@ -102,8 +108,12 @@ class Connector(aiohttp.TCPConnector):
         caller = current.get()
         if caller.link is not None:
             raise SentAgain
+        return await self.lend(req, timeout, caller)
+
+    async def lend(self, req: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, caller: Caller) -> Connection:
+        """A connection to where `req` goes. `TimeoutError` where there is none in time."""
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection = await super().connect(req, [], timeout)
             link = connection.protocol
             assert isinstance(link, Link)
             if not (link.unasked or link.should_close):
@@ -166,18 +176,14 @@ class Poured(aiohttp.payload.Payload):
         self._watch.sent()
 
 
-def session(tls: ssl.SSLContext, **options: Any) -> aiohttp.ClientSession:
-    """A session over a `Connector` of its own: no cookies, no proxies, no decompression, bounded heads and buffers."""
+def session(connector: Connector) -> aiohttp.ClientSession:
+    """A session that owns a `Connector`: no cookies, no proxies, no decompression, bounded heads and buffers."""
     return aiohttp.ClientSession(
-        connector=Connector(ssl=tls, **options),
-        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        connector=connector,
+        headers=DEFAULTS,
         cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
         trust_env=False,
-        read_bufsize=_READ_BUFFER,
-        max_line_size=_MAX_HEADER_LINE,
-        max_field_size=_MAX_HEADER_LINE,
-        max_headers=_MAX_HEADERS,
+        **READING,
     )
 
 
