@@ -266,19 +266,28 @@ class ConnectionMetrics(Scraped):
     """What happens to connections to upstreams (`upstream.UpstreamMetrics`)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        connections = Counter(
-            "aurixel_upstream_connections",
-            "Requests by the connection they went out on: opened, reused, or retried because a pooled one was dead.",
-            ["how"],
-            registry=registry,
-        )
-        self.opened, self.reused, self.retried = (connections.labels(how).inc for how in ("opened", "reused", "retried"))
+        self._opened = self._reused = self._retried = 0
         self._first = Sums(_SECONDS)
         self.first_byte = self._first.observe
         registry.register(self)
 
+    def opened(self) -> None:
+        """A request goes out on a new connection."""
+        self._opened += 1
+
+    def reused(self) -> None:
+        """A request goes out on a connection from the pool."""
+        self._reused += 1
+
+    def retried(self) -> None:
+        """A connection from the pool was dead."""
+        self._retried += 1
+
     def collect(self) -> Iterable[Metric]:
-        """The times as they are now."""
+        """Everything as it is now."""
+        text = "Requests by the connection they went out on: opened, reused, or retried because a pooled one was dead."
+        hows = {("opened",): self._opened, ("reused",): self._reused, ("retried",): self._retried}
+        yield _counter("aurixel_upstream_connections", text, ("how",), hows)
         text = "From asking an upstream to its status and headers."
         family = HistogramMetricFamily("aurixel_upstream_first_byte_seconds", text, labels=())
         self._first.write(family)

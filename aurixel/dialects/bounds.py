@@ -94,7 +94,7 @@ def _bound(bound: InputBound, rules: ModelRules) -> int:
         + PER_MESSAGE * bound.messages
         + PER_TOOL * bound.tools
         + PER_REQUEST
-        + sum(_image(image.width, image.height, rules) for image in bound.images)
+        + sum([_image(image.width, image.height, rules) for image in bound.images])
         + PER_DOCUMENT_BYTE * bound.document_bytes
         + PER_DOCUMENT * bound.documents
         + -(-bound.audio_bytes // AUDIO_BYTES_PER_TOKEN)
@@ -102,17 +102,17 @@ def _bound(bound: InputBound, rules: ModelRules) -> int:
 
 
 def guess_tokens(bound: InputBound, rules: ModelRules) -> int:
-    """A fair guess of the input tokens, never above the bound."""
+    """A fair guess of the input tokens, never above the bound: no part of it is more than that part of the bound."""
     text = max(0, bound.text_bytes - _MESSAGE_JSON * bound.messages)
     guess = (
         -(-text // BYTES_PER_TOKEN)
         + bound.exact_tokens
         + _MESSAGE_TOKENS * bound.messages
-        + sum(_image_guess(image, rules) for image in bound.images)
+        + sum([_image_guess(image, rules) for image in bound.images])
         + bound.document_bytes // _DOCUMENT_BYTES_GUESS
         + bound.audio_bytes // _AUDIO_BYTES_GUESS
     )
-    return min(guess, bound_tokens(bound, rules))
+    return min(guess, rules.context)
 
 
 def _image(width: int, height: int, rules: ModelRules) -> int:

@@ -137,7 +137,7 @@ class OpenAIChat(OpenAIChatCodec):
         stream = read_bool(fields, "stream")
         asked = asked_usage(fields)
         choices = read_int(fields, "n", 1, MAX_CHOICES) or 1
-        limits = (read_int(fields, "max_completion_tokens", 1), read_int(fields, "max_tokens", 1))
+        limits = [read_int(fields, name, 1) for name in (_NEWER, _OLDER) if name in fields]
         needs = _needs(fields)
         media = Media()
         messages = _read_messages(fields, media, needs)
@@ -149,12 +149,12 @@ class OpenAIChat(OpenAIChatCodec):
             fields=fields,
             bound=measure(
                 media,
-                text_bytes=sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT),
+                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
                 messages=messages,
                 tools=tools,
             ),
             # Upstreams differ in which of the two they heed.
-            output_limit=max((limit for limit in limits if limit is not None), default=None),
+            output_limit=max([limit for limit in limits if limit is not None], default=None),
             choices=choices,
             asked_usage=asked or not stream,
             needs=frozenset(needs),

@@ -21,16 +21,18 @@ _NAMELESS: Final = "?"
 def tier_of(*said: object) -> str:
     """The tier that an upstream's words come to, "" for the plain one. Null and "" say nothing; two tiers at once are one
     of their own, `priority-fast`."""
-    return "-".join(
-        word if isinstance(word, str) and TIER_NAME.fullmatch(word) else _NAMELESS
-        for word in said
-        if word is not None and word != "" and not (isinstance(word, str) and word in PLAIN_TIERS)
-    )
+    tiers = []
+    for word in said:
+        if word is None or word == "" or (isinstance(word, str) and word in PLAIN_TIERS):
+            continue
+        tiers.append(word if isinstance(word, str) and TIER_NAME.fullmatch(word) else _NAMELESS)
+    return "-".join(tiers)
 
 
 def asked_tier(fields: Fields, *names: str) -> str:
     """The tier that these fields of a request ask for, "" for the plain one."""
-    return tier_of(*(_NAMELESS if word == "" else word for word in (read_str(fields, name) for name in names)))
+    asked = [read_str(fields, name) for name in names if name in fields]
+    return tier_of(*[_NAMELESS if word == "" else word for word in asked]) if asked else ""
 
 
 def tier_fields(fields: Fields) -> tuple[str, ...]:

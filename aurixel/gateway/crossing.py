@@ -5,7 +5,6 @@ It reports losses by the names of fields, never by their values.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -49,11 +48,9 @@ def cross(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing
     return _without_losses(offer, translation)
 
 
-async def crossed(offer: Offer, upstream: Dialect, output_limit: int | None) -> Crossing:
-    """As `cross`; a large request does not keep the others waiting."""
-    if upstream is offer.dialect or offer.request.written <= LARGE:
-        return cross(offer, upstream, output_limit)
-    return await asyncio.to_thread(cross, offer, upstream, output_limit)
+def large(offer: Offer, upstream: Dialect) -> bool:
+    """Whether `cross` would keep others waiting: do it in a thread."""
+    return upstream is not offer.dialect and offer.request.written > LARGE
 
 
 def report(client: Dialect, crossing: Crossing) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ upstreams that are at work to be read to their end: then no other leg is tried, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Final
 from aurixel.clock import Clock
 from aurixel.dialects.translation import Crossing
 from aurixel.errors import ClientError, ClientGone, GatewayError, ProviderError, RequestError
-from aurixel.gateway.crossing import crossed
+from aurixel.gateway.crossing import cross, large
 from aurixel.gateway.exchange import Exchange
 from aurixel.gateway.intake import Onward
 from aurixel.gateway.leaving import Interruptible
@@ -114,7 +115,10 @@ class Legs:
         failure: RequestError | None = None
         for leg in legs:
             try:
-                crossing = await crossed(books.offer, leg.dialect, output_limit)
+                if large(books.offer, leg.dialect):
+                    crossing = await asyncio.to_thread(cross, books.offer, leg.dialect, output_limit)
+                else:
+                    crossing = cross(books.offer, leg.dialect, output_limit)
             except ClientError as error:
                 failure = failure or error
                 continue

@@ -107,21 +107,18 @@ class Permit:
         self.tell()
 
     def _take(self, verdict: Verdict) -> None:
-        match verdict:
-            case Allow(headers=headers):
-                self.headers += headers
-            case Rewrite(model=model, headers=headers):
-                self.headers += headers
-                self.model = model
-                self._facts = msgspec.structs.replace(self._facts, model=model)
-            case Deny() as no:
-                raise PolicyError(
-                    no.code,
-                    no.message,
-                    status=no.status,
-                    retry_after=no.retry_after,
-                    headers=self.headers + no.headers,
-                )
+        self.headers += verdict.headers
+        if isinstance(verdict, Deny):
+            raise PolicyError(
+                verdict.code,
+                verdict.message,
+                status=verdict.status,
+                retry_after=verdict.retry_after,
+                headers=self.headers,
+            )
+        if isinstance(verdict, Rewrite):
+            self.model = verdict.model
+            self._facts = msgspec.structs.replace(self._facts, model=verdict.model)
 
     def tell(self) -> None:
         """Tell the checks how it ended; the first call counts, and leaving makes one."""

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
-from aurixel.plugin.contracts import Outgoing
+from aurixel.plugin.contracts import Body
 from aurixel.upstream.connections import DEFAULTS, READING, Caller, Connector
 
 MOST: Final = 64 * 1024  # bytes of a body that is sent so
@@ -51,10 +51,9 @@ class _Target(NamedTuple):
     lines: tuple[tuple[str, str], ...]
 
 
-def fits(outgoing: Outgoing) -> bool:
+def fits(method: str, body: Body) -> bool:
     """Whether a request may be sent at once."""
-    body = outgoing.body
-    return outgoing.method == _METHOD and isinstance(body, Sequence) and 0 < sum(map(len, body)) <= MOST
+    return method == _METHOD and 0 < sum(map(len, body)) <= MOST
 
 
 class AtOnce:
@@ -66,13 +65,12 @@ class AtOnce:
         self._target = lru_cache(_TARGETS)(self._look_up)
 
     async def ask(
-        self, outgoing: Outgoing, headers: Sequence[tuple[str, str]], timeout: aiohttp.ClientTimeout, caller: Caller
+        self, url: str, body: Body, headers: Sequence[tuple[str, str]], timeout: aiohttp.ClientTimeout, caller: Caller
     ) -> Answer:
         """The head of the answer. `headers`: lower-case names, none that frames the message. It raises what a session would."""
-        target = self._target(outgoing.url)
-        assert isinstance(outgoing.body, Sequence)
-        body = b"".join(outgoing.body)
-        head = _head(target, headers, len(body))
+        target = self._target(url)
+        data = b"".join(body)
+        head = _head(target, headers, len(data))
         try:
             connection = await self._pool.lend(target.request, timeout, caller)
         except TimeoutError:
@@ -82,7 +80,7 @@ class AtOnce:
         assert link.transport is not None
         try:
             link.set_response_params(read_until_eof=True, **READING)
-            link.transport.write(head + body)
+            link.transport.write(head + data)
             message, content = await link.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, content = await link.read()

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from aurixel.errors import ProviderError
-from aurixel.plugin.contracts import Outgoing, UpstreamReply
+from aurixel.plugin.contracts import Body, Outgoing, UpstreamReply
 from aurixel.upstream.at_once import Answer, AtOnce, fits
 from aurixel.upstream.connections import Connector, Link, Poured, Slices, current, session, timeout_to_connect
 from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
@@ -119,14 +119,16 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
     async def __aenter__(self) -> UpstreamReply:
         outgoing = self._outgoing
         del self._outgoing  # an answer may take an hour, and the body is large
-        session = self._upstream.pooled
-        if not isinstance(outgoing.body, Sequence):
-            self._poured, session = Poured(outgoing.body, self._watch), self._upstream.single
+        whole: Body | None = None
+        if isinstance(outgoing.body, Sequence):
+            whole = outgoing.body
+        else:
+            self._poured = Poured(outgoing.body, self._watch)
         try:
-            answer = await self._send(outgoing, session)
+            answer = await self._send(outgoing, whole)
             if isinstance(answer, str) and self._pool_was_stale():
                 self._upstream.metrics.retried()
-                answer = await self._send(outgoing, self._upstream.single)
+                answer = await self._send(outgoing, whole, again=True)
         except BaseException:
             self._stop()
             raise
@@ -157,18 +159,20 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._watch.connected(stream=self._poured is not None)
         self._sent()
 
-    async def _send(self, outgoing: Outgoing, session: aiohttp.ClientSession) -> Reply | Code:
-        """One attempt: the reply, or the code of what went wrong."""
+    async def _send(self, outgoing: Outgoing, whole: Body | None, *, again: bool = False) -> Reply | Code:
+        """One attempt: the reply, or the code of what went wrong. `whole`: the body, where it is not a stream."""
         self.link = None
         if _UNFIT.search(outgoing.url):
             return "plugin_bug"
         headers = [(lower, value) for name, value in outgoing.headers if (lower := name.lower()) not in _FRAMING]
         timeout = timeout_to_connect(min(self._timeouts.connect, self._timeouts.total))
         try:
-            if session is self._upstream.pooled and fits(outgoing):
-                self._response = await self._upstream.at_once.ask(outgoing, headers, timeout, self)
+            if whole is not None and not again and fits(outgoing.method, whole):
+                self._response = await self._upstream.at_once.ask(outgoing.url, whole, headers, timeout, self)
             else:
-                self._response = await self._ask(session, outgoing, headers, timeout)
+                session = self._upstream.single if whole is None or again else self._upstream.pooled
+                payload = Slices(whole) if whole else self._poured
+                self._response = await self._ask(session, outgoing, payload, headers, timeout)
         except aiohttp.ConnectionTimeoutError:
             return "upstream_timeout"
         except (aiohttp.ClientConnectionError, OSError):
@@ -180,7 +184,12 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         return self._judge(self._response)
 
     async def _ask(
-        self, session: aiohttp.ClientSession, outgoing: Outgoing, headers: list[tuple[str, str]], timeout: aiohttp.ClientTimeout
+        self,
+        session: aiohttp.ClientSession,
+        outgoing: Outgoing,
+        payload: Slices | Poured | None,
+        headers: list[tuple[str, str]],
+        timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         """The head of the answer to what is large, comes as a stream, or is sent again."""
         token = current.set(self)
@@ -189,7 +198,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
                 outgoing.method,
                 URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
                 headers=headers,
-                data=Slices(outgoing.body) if isinstance(outgoing.body, Sequence) and outgoing.body else self._poured,
+                data=payload,
                 allow_redirects=False,
                 timeout=timeout,
             )

@@ -65,7 +65,13 @@ class Reply:
             if size > limit:
                 raise fault("upstream_invalid")
             pieces.append(piece)
+            if self._over():
+                break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _over(self) -> bool:
+        """Whether the body is known to be whole, and nothing of it is left: asking for more would only be told so."""
+        return self._end is None and self._content.at_eof()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -108,6 +114,9 @@ class Inflated(Reply):
         self._machine: Any = None
         self._rest = b""
         self._more = False
+
+    def _over(self) -> bool:
+        return False
 
     async def __anext__(self) -> bytes:
         while True:
