@@ -168,7 +168,11 @@ def _calls(request: ParsedRequest) -> Mapping[str, int]:
 
 
 def _message_size(message: _Message) -> int:
-    size = text_size(message.content) + text_size(message.reasoning_content or message.reasoning) + text_size(message.refusal)
+    size = text_size(message.content)
+    if reasoning := message.reasoning_content or message.reasoning:
+        size += text_size(reasoning)
+    if message.refusal:
+        size += text_size(message.refusal)
     if message.tool_calls:
         for call in message.tool_calls:
             size += _function_size(call.function or call.custom)

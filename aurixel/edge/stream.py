@@ -149,9 +149,9 @@ class ClientStream(IOStream):
 
         `StreamClosedError` where nobody is left to take it.
         """
-        if self.closed():
+        if self._closed:
             raise StreamClosedError
-        if self.writing():
+        if self._total_write_done_index < self._total_write_index:  # `writing`, which asks its buffer how long it is
             return super().write(data)
         try:
             count = self.socket.send(data)

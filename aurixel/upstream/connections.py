@@ -69,6 +69,11 @@ class Link(ResponseHandler):
             self.unasked |= not self._serves
         super().data_received(data)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """As aiohttp has it, which calls this for every piece that is read: nothing to do where nothing was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         super().set_exception(exc)
         body = self._body
