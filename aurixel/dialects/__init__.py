@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aurixel.dialects.anthropic_messages import AnthropicMessages
+from aurixel.dialects.anthropic_messages.dialect import AnthropicMessages
 from aurixel.dialects.families import Family, encode_error, family_of, model_card, models_list
-from aurixel.dialects.openai_chat import OpenAIChat
-from aurixel.dialects.openai_completions import OpenAICompletions
-from aurixel.dialects.openai_embeddings import OpenAIEmbeddings
-from aurixel.dialects.openai_image_edits import OpenAIImageEdits, OpenAIImageVariations
-from aurixel.dialects.openai_images import OpenAIImages
-from aurixel.dialects.openai_moderations import OpenAIModerations
-from aurixel.dialects.openai_responses import OpenAIResponses
-from aurixel.dialects.openai_speech import OpenAISpeech
-from aurixel.dialects.openai_transcriptions import OpenAITranscriptions, OpenAITranslations
+from aurixel.dialects.openai_beside_chat.completions import OpenAICompletions
+from aurixel.dialects.openai_beside_chat.embeddings import OpenAIEmbeddings
+from aurixel.dialects.openai_beside_chat.image_edits import OpenAIImageEdits, OpenAIImageVariations
+from aurixel.dialects.openai_beside_chat.images import OpenAIImages
+from aurixel.dialects.openai_beside_chat.moderations import OpenAIModerations
+from aurixel.dialects.openai_beside_chat.speech import OpenAISpeech
+from aurixel.dialects.openai_beside_chat.transcriptions import OpenAITranscriptions, OpenAITranslations
+from aurixel.dialects.openai_chat.dialect import OpenAIChat
+from aurixel.dialects.openai_responses.dialect import OpenAIResponses
 from aurixel.plugin.contracts import Dialect
 from aurixel.plugin.hookspecs import hookimpl
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurixel.dialects.anthropic_messages import AnthropicMessages
+from aurixel.dialects.anthropic_messages.dialect import AnthropicMessages
 from aurixel.dialects.carriers import carried
-from aurixel.dialects.openai_chat import OpenAIChat
-from aurixel.dialects.openai_responses import OpenAIResponses
+from aurixel.dialects.openai_chat.dialect import OpenAIChat
+from aurixel.dialects.openai_responses.dialect import OpenAIResponses
 from aurixel.dialects.translation import straight
 
 OURS = carried("openai_responses", '{"type":"reasoning"}')

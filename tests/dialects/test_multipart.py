@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurixel.dialects.multipart import ENDS, MAX_PARTS, MAX_VALUE, Form, boundary_of
+from aurixel.dialects.openai_beside_chat.multipart import ENDS, MAX_PARTS, MAX_VALUE, Form, boundary_of
 from aurixel.errors import ClientError
 from aurixel.testing.samples import sample_form
 

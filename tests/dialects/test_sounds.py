@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurixel.dialects.magic import is_no_picture, is_no_sound, picture_kind, sound_kind
-from aurixel.dialects.multipart import ENDS
-from aurixel.dialects.sounds import MAX_SECONDS, SPARSEST, Sound, longest
+from aurixel.dialects.openai_beside_chat.magic import is_no_picture, is_no_sound, picture_kind, sound_kind
+from aurixel.dialects.openai_beside_chat.multipart import ENDS
+from aurixel.dialects.openai_beside_chat.sounds import MAX_SECONDS, SPARSEST, Sound, longest
 from tests.dialects.sounds import flac, m4a, mixed_mp3, mp3, ogg_opus, wave
 from tests.flow.uploads import sound as wav
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurixel.dialects.openai_chat_replies import ReportedUsage, disjoint
+from aurixel.dialects.openai_chat.replies import ReportedUsage, disjoint
 from aurixel.errors import ProviderError
 from aurixel.values import USAGE_CLASSES
 from tests.dialects.cases import DIALECTS, INPUT_TOKENS

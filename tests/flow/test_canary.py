@@ -385,7 +385,7 @@ async def test_a_bug_shows_a_request_id_and_nothing_else(
     def broken(*_: Any) -> int:
         raise ValueError(PROMPT)
 
-    monkeypatch.setattr("aurixel.dialects.openai_chat.OpenAIChat.bound_input", broken)
+    monkeypatch.setattr("aurixel.dialects.openai_chat.dialect.OpenAIChat.bound_input", broken)
     key = await gw.key()
     async with http.post(gw.url + CHAT, json=openai_body(), headers={"authorization": f"Bearer {key}"}) as reply:
         assert reply.status == 500

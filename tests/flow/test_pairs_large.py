@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from aurixel.dialects.anthropic_messages_codec import MessagesCodec
+from aurixel.dialects.anthropic_messages.codec import MessagesCodec
 from aurixel.testing import answers
 from aurixel.testing.scripted import ScriptedUpstream
 from tests.flow.gateway import Running

@@ -1,0 +1,1 @@
+"""The dialect `openai_responses`: its requests, its replies as they are metered, and its way to and from the neutral form."""
