@@ -44,12 +44,14 @@ class Link(ResponseHandler):
         self.unasked = False
         self.broken = False
         self._serves = False
+        self._paused_once = False
         self._body: aiohttp.StreamReader | None = None
 
     def serve(self) -> None:
         """A request goes out next."""
         self.uses += 1
         self.heard = False
+        self._paused_once = False
         self._serves = True
 
     def rest(self) -> None:
@@ -69,9 +71,16 @@ class Link(ResponseHandler):
             self.unasked |= not self._serves
         super().data_received(data)
 
+    def pause_reading(self) -> None:
+        self._paused_once = True
+        super().pause_reading()
+
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """As aiohttp has it, which calls this for every piece that is read: nothing to do where nothing was paused."""
-        if self._reading_paused:
+        """As aiohttp has it, which calls this for every piece that is read: nothing to do in an answer that never paused.
+
+        Once it has, aiohttp's parser may hold something back though nothing is paused.
+        """
+        if self._paused_once:
             super().resume_reading(resume_parser)
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:

@@ -22,8 +22,10 @@ from aurixel.testing.scripted import (
     stall,
     tell,
     unread,
+    wait,
 )
-from aurixel.upstream import Upstream
+from aurixel.upstream import Timeouts, Upstream
+from aurixel.upstream.connections import READING
 from tests.upstream.client import PATIENT, Counted, fetch, post
 
 CHUNKED = head(200, [("Transfer-Encoding", "chunked")])
@@ -163,6 +165,21 @@ async def test_a_stalled_reader_stalls_the_upstream(scripted_upstream: ScriptedU
             assert set(piece) == set(range(first, last + 1))
             total += len(piece)
     assert total == 64 * len(MEGABYTE)
+
+
+async def test_a_stream_stalled_by_its_many_chunks_goes_on(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
+    """aiohttp's reader is paused by the number of chunks, between two of them: its parser minds that only in the next one."""
+    most = READING["read_bufsize"] // 16
+    read = asyncio.Event()
+    many = b"1\r\na\r\n" * (most + 1)
+    scripted_upstream.on("*", CHUNKED, send(many), wait(read), send(b"1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"))
+    async with upstream.open(post(scripted_upstream.url), Timeouts(idle=2)) as reply:
+        came = await anext(reply.chunks())
+        while len(came) <= most:
+            came += await anext(reply.chunks())
+        read.set()
+        assert await reply.read(2) == b"bc"
+    assert came == b"a" * (most + 1)
 
 
 async def test_answers_never_mix(scripted_upstream: ScriptedUpstream, upstream: Upstream, counted: Counted) -> None:
