@@ -15,10 +15,9 @@ from typing import Final, NamedTuple
 
 import aiohttp
 from aiohttp.connector import Connection
-from yarl import URL
 
 from aurixel.plugin.contracts import Body
-from aurixel.upstream.connections import DEFAULTS, READING, Caller, Connector
+from aurixel.upstream.connections import DEFAULTS, READING, Caller, Connector, read_url
 
 MOST: Final = 64 * 1024  # bytes of a body that is sent so
 _METHOD: Final = "POST"
@@ -91,9 +90,7 @@ class AtOnce:
         return Answer(message.code, message.headers, content, connection)
 
     def _look_up(self, url: str) -> _Target:
-        where = URL(url, encoded=True)  # as it was written: no slash or plus is requoted
-        if where.scheme not in ("http", "https") or where.user is not None or where.password is not None:
-            raise ValueError("no such URL is asked")
+        where = read_url(url)
         request = aiohttp.ClientRequest(_METHOD, where, headers=_DEFAULTS, loop=self._loop)
         del request.headers["Content-Length"]
         lines = tuple((name.lower(), f"{name}: {value}") for name, value in request.headers.items())

@@ -13,12 +13,11 @@ from typing import Final, Protocol
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Body, Outgoing, UpstreamReply
 from aurixel.upstream.at_once import Answer, AtOnce, fits
-from aurixel.upstream.connections import Connector, Link, Poured, Slices, current, session, timeout_to_connect
+from aurixel.upstream.connections import Connector, Link, Poured, Slices, current, read_url, session, timeout_to_connect
 from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
 from aurixel.upstream.faults import Code, fault
 from aurixel.upstream.reply import Reply, open_reply
@@ -196,7 +195,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         try:
             return await session.request(
                 outgoing.method,
-                URL(outgoing.url, encoded=True),  # as it was written: no slash or plus is requoted
+                read_url(outgoing.url),
                 headers=headers,
                 data=payload,
                 allow_redirects=False,

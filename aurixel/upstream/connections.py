@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from yarl import URL
 
 from aurixel.plugin.contracts import Body, BodyStream
 from aurixel.upstream.deadlines import Watch
@@ -199,6 +200,14 @@ def session(connector: Connector) -> aiohttp.ClientSession:
         trust_env=False,
         **READING,
     )
+
+
+def read_url(text: str) -> URL:
+    """As it was written: no slash or plus is requoted. `ValueError` for where nothing is asked."""
+    url = URL(text, encoded=True)
+    if url.scheme not in ("http", "https") or url.user is not None or url.password is not None:
+        raise ValueError("no such URL is asked")
+    return url
 
 
 @functools.lru_cache(maxsize=64)

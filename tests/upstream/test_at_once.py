@@ -97,6 +97,9 @@ async def test_an_upgrade_that_nobody_asked_for(scripted_upstream: ScriptedUpstr
     assert [request.connection for request in scripted_upstream.requests] == [1, 2]
 
 
-@pytest.mark.parametrize("url", ["http://user@127.0.0.1:1", "http://:x@127.0.0.1:1", "httpx://127.0.0.1:1"])
-async def test_where_it_never_goes(upstream: Upstream, url: str) -> None:
-    assert await fails(upstream, Outgoing(method="POST", url=url, headers=(), body=(b"{}",))) == ("plugin_bug", b"")
+@pytest.mark.parametrize("size", [1, MOST + 1])  # the larger goes through the session
+@pytest.mark.parametrize(
+    "url", ["http://user@127.0.0.1:1", "http://:x@127.0.0.1:1", "httpx://127.0.0.1:1", "ws://127.0.0.1:1", "/v1/x"]
+)
+async def test_where_nothing_goes(upstream: Upstream, url: str, size: int) -> None:
+    assert await fails(upstream, Outgoing(method="POST", url=url, headers=(), body=(bytes(size),))) == ("plugin_bug", b"")
