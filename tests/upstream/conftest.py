@@ -16,8 +16,17 @@ def counted() -> Counted:
     return Counted()
 
 
+@pytest.fixture(params=["at once", "session"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a small request goes out. What the session does for a large one it must not do otherwise."""
+    way: str = request.param
+    if way == "session":
+        monkeypatch.setattr("aurixel.upstream.client.fits", lambda method, body: False)
+    return way
+
+
 @pytest.fixture
-async def upstream(counted: Counted) -> AsyncIterator[Upstream]:
+async def upstream(counted: Counted, way: str) -> AsyncIterator[Upstream]:
     """One client, closed after the test."""
     client = Upstream(metrics=counted)
     yield client

@@ -25,8 +25,9 @@ _BODY = st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=4)
 
 
 def said(request: Received) -> tuple[object, ...]:
-    """All of it but the order of its headers, the case of their names, and that the session's connections are used once."""
-    headers = sorted((name.lower(), value) for name, value in request.pairs if name.lower() != "connection")
+    """All of it but the order of the headers' names, their case, and that the session's connections are used once."""
+    pairs = [(name.lower(), value) for name, value in request.pairs if name.lower() != "connection"]
+    headers = sorted(pairs, key=lambda pair: pair[0])  # those of one name stay in their order, which says something
     return request.method, request.target, headers, request.body
 
 

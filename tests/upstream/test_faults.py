@@ -114,6 +114,17 @@ async def test_a_reset_is_no_end_of_a_body_without_length(scripted_upstream: Scr
     assert await fetch(upstream, post(scripted_upstream.url)) == (200, [SENT])
 
 
+async def test_nor_is_it_for_a_reader_of_the_whole(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
+    scripted_upstream.once(ENDLESS, send(SENT), reset)
+    scripted_upstream.reply(body=b"x")
+    async with upstream.open(post(scripted_upstream.url), PATIENT) as reply:
+        await scripted_upstream.closed()
+        for _ in range(20):  # turns of the loop, for the end to arrive
+            await fetch(upstream, post(scripted_upstream.url))
+        with pytest.raises(ProviderError, match="upstream_died"):
+            await reply.read(len(SENT))
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
