@@ -66,7 +66,10 @@ class AtOnce:
     async def ask(
         self, url: str, body: Body, headers: Sequence[tuple[str, str]], timeout: aiohttp.ClientTimeout, caller: Caller
     ) -> Answer:
-        """The head of the answer. `headers`: lower-case names, none that frames the message. It raises what a session would."""
+        """The head of the answer. `headers`: lower-case names, none that frames the message.
+
+        It raises what a session would, but `HttpProcessingError` for an answer that is no HTTP.
+        """
         target = self._target(url)
         data = b"".join(body)
         head = _head(target, headers, len(data))

@@ -31,7 +31,6 @@ READING: Final[dict[str, Any]] = {
     "max_field_size": 8190,
     "max_headers": 128,
 }
-_JOIN_BELOW: Final = 64 * 1024  # a body up to this is sent as one piece
 
 
 class Link(ResponseHandler):
@@ -153,10 +152,7 @@ class Slices(aiohttp.payload.Payload):
         raise TypeError("a body is sent, not shown")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        body: Body = self._value
-        if len(body) > 1 and self._size is not None and self._size <= _JOIN_BELOW:
-            body = (b"".join(body),)
-        for piece in body:
+        for piece in self._value:
             await writer.write(piece)
 
 
