@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,6 +145,26 @@ async def test_a_large_body_is_read_in_large_pieces(monkeypatch: pytest.MonkeyPa
             assert (await wire.reply()).body == body
     assert max(reads) == 128 * 1024
     assert reads[-1] == 16 * 1024  # the small one after it
+
+
+async def test_what_is_pushed_never_overtakes_what_waits() -> None:
+    """Not even where the client makes room in between, and the loop has not yet seen it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as client:
+        sock, _ = listening.accept()
+        sock.setblocking(False)
+        stream = stream_module.ClientStream(sock, "", chunk_bytes=1024, buffer_bytes=1024)
+        size = 16_000_000
+        waits = stream.push(bytes(size))
+        assert waits is not None
+        came = b""
+        while not select.select([], [sock], [], 0)[1]:
+            came += client.recv(size)
+        stream.push(b"last")
+        client.setblocking(False)
+        while len(came) < size + 4:
+            came += await asyncio.get_running_loop().sock_recv(client, size)
+        assert came == bytes(size) + b"last"
+        stream.close()
 
 
 @contextmanager
