@@ -36,7 +36,7 @@ def check_text(text: bytes, where: str = "") -> None:
 
     The decoder looks at no text in values that it leaves as they are written, and so finds nothing wrong with them.
     """
-    if len(text) > MAX_DEPTH and too_deep(text):
+    if len(text) > MAX_DEPTH and too_deep(text):  # nearly every event is shorter, and three calls to be told so are many
         raise invalid(f"{where}is nested too deeply")
     if not text.isascii():
         try:

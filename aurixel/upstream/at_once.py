@@ -26,17 +26,18 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _DEFAULTS: Final = {**DEFAULTS, "Accept": "*/*", "Content-Type": "application/octet-stream"}
 
 
-class Answer(NamedTuple):
+class Answer:
     """The head of an answer, and its body as it comes: what is wanted of an `aiohttp.ClientResponse`."""
 
-    status: int
-    headers: Mapping[str, str]
-    content: aiohttp.StreamReader
-    connection: Connection
+    __slots__ = ("_connection", "content", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: aiohttp.StreamReader, connection: Connection) -> None:
+        self.status, self.headers, self.content = status, headers, content
+        self._connection = connection
 
     def close(self) -> None:
         """Break the connection; whoever still reads is told."""
-        self.connection.close()
+        self._connection.close()
         if self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientConnectionError("closed"))
 

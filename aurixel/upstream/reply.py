@@ -116,7 +116,7 @@ class Inflated(Reply):
         self._more = False
 
     def _over(self) -> bool:
-        return False
+        return False  # that the compressed data ended with its body is still to be seen
 
     async def __anext__(self) -> bytes:
         while True:
