@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import math
+import os
 import socket
 from typing import Any, Protocol
 
@@ -94,8 +96,11 @@ class ClientStream(IOStream):
         """It always is: an event must not wait for the acknowledgement of the one before."""
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
-        """As Tornado has it; the first byte of a request starts its clock."""
+        """As Tornado has it; the first byte of a request starts its clock. What a client sent before it reset the connection is
+        not taken: libuv tells of a reset once, perhaps with these bytes, and then looks at that socket no more."""
         count = super().read_from_fd(buf)
+        if count and (error := self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(error))
         self._drained = count is None or count < len(buf)
         if not self._drained:
             self.read_chunk_size = self._chunk_bytes

@@ -31,6 +31,7 @@ READING: Final[dict[str, Any]] = {
     "max_field_size": 8190,
     "max_headers": 128,
 }
+_SPOILT: Final = 3  # so many new connections on which the peer spoke first are enough to know it by
 
 
 class Link(ResponseHandler):
@@ -125,7 +126,9 @@ class Connector(aiohttp.TCPConnector):
         return await self.lend(req, timeout, caller)
 
     async def lend(self, req: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, caller: Caller) -> Connection:
-        """A connection to where `req` goes. `TimeoutError` where there is none in time."""
+        """A connection to where `req` goes. `TimeoutError` where there is none in time, `ClientConnectionError` also where
+        the peer speaks first on new ones."""
+        spoilt = 0
         while True:
             connection = await super().connect(req, [], timeout)
             link = connection.protocol
@@ -133,6 +136,9 @@ class Connector(aiohttp.TCPConnector):
             if not (link.unasked or link.should_close):
                 break
             connection.close()
+            spoilt += not link.uses
+            if spoilt == _SPOILT:
+                raise aiohttp.ClientConnectionError
         connection.add_callback(link.rest)
         link.serve()
         caller.connected(connection, link)

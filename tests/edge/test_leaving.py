@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 
 import pytest
 
@@ -149,3 +152,30 @@ async def test_a_slow_admission_is_like_a_quick_one() -> None:
         assert refused.status == 401
         other.send(post())
         assert (await other.reply()).status == 200
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("size", [10, 1000, 20_000, 60_000])
+async def test_gone_before_what_it_sent_is_read(size: int, whole: bool) -> None:
+    """The loop tells of a reset once, together with the bytes that came before it, and never again."""
+
+    async def think(exchange: Exchange) -> None:
+        gone = asyncio.Event()
+        exchange.on_gone(gone.set)
+        with contextlib.suppress(ClientGone):
+            if await exchange.body.all():
+                await gone.wait()
+            exchange.start(200, (("content-length", "0"),))
+            await exchange.write(b"")
+            exchange.finish()
+
+    async with door(think) as opened:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", opened.edge.ports[0])) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, post(b""))
+            assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 ")  # the next request is waited for
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.send(post(b"x" * size)[: None if whole else -1])
+        await until(lambda: opened.edge.connections == 0)
+        await until(lambda: opened.edge.in_flight == 0)

@@ -22,6 +22,7 @@ from aurixel.testing.scripted import (
     unread,
 )
 from aurixel.upstream import Upstream
+from aurixel.upstream.connections import Link
 from tests.upstream.client import PATIENT, Counted, fails, fetch, post
 
 SENT = b"data: 1\n\n"
@@ -211,4 +212,14 @@ async def test_a_header_cannot_smuggle(
 ) -> None:
     assert await fails(upstream, post(scripted_upstream.url, headers=[header])) == ("plugin_bug", b"")
     await scripted_upstream.closed()
+    assert scripted_upstream.requests == []
+
+
+async def test_a_peer_that_always_speaks_first_is_given_up(
+    scripted_upstream: ScriptedUpstream, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its first words are here when there is a connection is up to the loop: here they always are."""
+    monkeypatch.setattr(Link, "unasked", property(lambda link: True, lambda link, value: None), raising=False)
+    assert await fails(upstream, post(scripted_upstream.url)) == ("upstream_unreachable", b"")
+    assert scripted_upstream.connections == 3
     assert scripted_upstream.requests == []
