@@ -44,7 +44,7 @@ def format_usd(nanos: Nanos) -> str:
     """The exact decimal USD string of an amount: at least two decimals, no trailing zeros beyond them."""
     sign = "-" if nanos < 0 else ""
     whole, part = divmod(abs(nanos), NANOS_PER_USD)
-    decimals = str(NANOS_PER_USD + part)[1:].rstrip("0").ljust(2, "0")  # a third of the time of a format
+    decimals = f"{part:09d}".rstrip("0").ljust(2, "0")
     return f"{sign}{whole}.{decimals}"
 
 

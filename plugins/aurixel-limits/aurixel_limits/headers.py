@@ -38,7 +38,7 @@ def duration(seconds: float) -> str:
         return f"{milliseconds}ms"
     whole, milliseconds = divmod(milliseconds, 1000)
     minutes, rest = divmod(whole, 60)
-    text = f"{rest}.{str(1000 + milliseconds)[1:]}".rstrip("0") + "s" if milliseconds else f"{rest}s"
+    text = f"{rest}.{milliseconds:03d}".rstrip("0") + "s" if milliseconds else f"{rest}s"
     if minutes < 60:
         return f"{minutes}m{text}" if minutes else text
     hours, minutes = divmod(minutes, 60)
