@@ -24,8 +24,11 @@ _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "
 def open_reply(response: aiohttp.ClientResponse | Answer, link: Link, watch: Watch) -> Reply | None:
     """The reply for a response whose head is here; None if its encoding is not one we can undo."""
     headers = _lower(response.headers)
+    coding = headers.get("transfer-encoding", "").strip().lower()
+    if coding not in ("", "chunked", "identity"):
+        return None
     # aiohttp takes any end of the connection, a reset too, for the end of a body that has no length.
-    open_ended = "content-length" not in headers and "transfer-encoding" not in headers
+    open_ended = "content-length" not in headers and coding != "chunked"
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return Reply(response, headers, link if open_ended else None, watch)

@@ -138,6 +138,7 @@ async def test_nor_is_it_for_a_reader_of_the_whole(scripted_upstream: ScriptedUp
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"a" * 9_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(200)) + b"\r\n",
@@ -154,6 +155,7 @@ async def test_nor_is_it_for_a_reader_of_the_whole(scripted_upstream: ScriptedUp
         "negative length",
         "two lengths",
         "length and chunked",
+        "a packed transfer",
         "no colon",
         "huge header",
         "200 headers",
@@ -223,3 +225,8 @@ async def test_a_peer_that_always_speaks_first_is_given_up(
     assert await fails(upstream, post(scripted_upstream.url)) == ("upstream_unreachable", b"")
     assert scripted_upstream.connections == 3
     assert scripted_upstream.requests == []
+
+
+async def test_a_packed_transfer_in_chunks(scripted_upstream: ScriptedUpstream, upstream: Upstream) -> None:
+    scripted_upstream.on("*", head(200, [("Transfer-Encoding", "gzip, chunked")]), chunked([b"a"]))
+    assert await fails(upstream, post(scripted_upstream.url)) == ("upstream_invalid", b"")
