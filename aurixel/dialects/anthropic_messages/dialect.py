@@ -172,7 +172,7 @@ class AnthropicMessages(MessagesCodec):
             fields=fields,
             bound=measure(
                 reading.media,
-                text_bytes=sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT),
+                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
                 messages=messages,
                 tools=tools,
             ),

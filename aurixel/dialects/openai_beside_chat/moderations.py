@@ -86,7 +86,7 @@ def _bound(fields: Fields) -> InputBound:
             media.image(data_url(raw_string(part.image_url.url)) if part.image_url else None)
     return measure(
         media,
-        text_bytes=sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT),
+        text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
         messages=len(value) if isinstance(value, list) else 1,
         tools=0,
     )

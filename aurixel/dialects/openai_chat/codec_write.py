@@ -187,11 +187,11 @@ def _marks(message: Message) -> int:
     """The marks of what can bear one here."""
     if message.role == "assistant":
         return 0
-    return sum(isinstance(part, Text | Image | Document) and part.cache is not None for part in message.parts)
+    return sum([isinstance(part, Text | Image | Document) and part.cache is not None for part in message.parts])
 
 
 def _joined(told: list[Json]) -> str:
-    return "\n\n".join(part["text"] for part in told)
+    return "\n\n".join([part["text"] for part in told])
 
 
 class _Transcript:
@@ -206,7 +206,8 @@ class _Transcript:
         self._out: list[Json] = []
 
     def write(self, messages: Sequence[Message]) -> list[Json]:
-        self._skipped = max(0, sum(map(_marks, messages)) - MOST_MARKS)
+        if self._marks:
+            self._skipped = max(0, sum(map(_marks, messages)) - MOST_MARKS)
         for message in messages:
             if message.role == "user":
                 self._user(message.parts)
@@ -229,7 +230,7 @@ class _Transcript:
     def _tell(self) -> None:
         """Instructions that follow each other are one message: not every upstream takes a second, or a list."""
         if self._told and (self._anywhere or not self._out):
-            marked = any(MARK in part for part in self._told)
+            marked = self._marks and any(MARK in part for part in self._told)
             self._out.append({"role": "system", "content": list(self._told) if marked else _joined(self._told)})
             self._told.clear()
         elif self._told:

@@ -125,6 +125,8 @@ def disjoint(usage: ReportedUsage, calls: Mapping[str, int] = NO_COUNTS) -> Coun
     what the prompt has left is charged as such.
     """
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if usage.prompt_tokens_details is None and usage.completion_tokens_details is None:
+        return nonzero({"input": prompt, "output": completion, **calls})
     read = written = audio = image = reasoning = spoken = drawn = 0
     if details := usage.prompt_tokens_details:
         read, written = details.cached_tokens or 0, details.cache_write_tokens or 0

@@ -164,7 +164,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
             fields=fields,
             bound=measure(
                 reading.media,
-                text_bytes=sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT),
+                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
                 messages=items + (given(fields, "instructions") is not None),
                 tools=reading.count,
             ),

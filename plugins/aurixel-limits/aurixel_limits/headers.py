@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 What: TypeAlias = Literal["requests", "tokens"]
@@ -24,11 +25,17 @@ def headers_for(dialect: str, what: What, limit: int, remaining: int, reset: flo
     """How a limit stands, in the words of the dialect's family; `reset` is seconds until nothing of it is used."""
     if dialect.startswith("anthropic"):
         names = _MESSAGES[what]
-        at = datetime.fromtimestamp(math.ceil(now_ms / 1000 + reset), UTC).isoformat().replace("+00:00", "Z")
+        at = _instant(math.ceil(now_ms / 1000 + reset))
     else:
         names = _CHAT[what]
         at = duration(reset)
     return ((names[0], str(limit)), (names[1], str(remaining)), (names[2], at))
+
+
+@lru_cache(maxsize=64)
+def _instant(second: int) -> str:
+    """As in `2026-01-31T12:00:00Z`; most requests of a second share one."""
+    return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:
