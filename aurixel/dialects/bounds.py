@@ -6,13 +6,14 @@ tokenizer. What is not text is bounded by the rules written at `Media`. It is ne
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sized
 from math import ceil
 from typing import Final
 
 import msgspec
 
 from aurixel.dialects.images import base64_image_size
-from aurixel.plugin.contracts import ImageBound, InputBound, ModelRules
+from aurixel.plugin.contracts import ImageBound, InputBound, ModelRules, ParsedRequest
 
 PER_MESSAGE: Final = 16
 PER_TOOL: Final = 64
@@ -82,6 +83,11 @@ def measure(media: Media, *, text_bytes: int, messages: int, tools: int) -> Inpu
     )
 
 
+def input_bytes(fields: Mapping[str, Sized], but: Container[str]) -> int:
+    """Bytes of the fields that become part of the prompt, as they stand in the body: all `but` those."""
+    return sum([len(raw) for name, raw in fields.items() if name not in but])
+
+
 def bound_tokens(bound: InputBound, rules: ModelRules) -> int:
     """An upper bound of the input tokens."""
     return rules.context if bound.open_ended else min(_bound(bound, rules), rules.context)
@@ -139,3 +145,15 @@ def data_url(text: memoryview) -> memoryview | None:
     head = bytes(text[:_URL_HEAD]).lower()
     comma = head.find(b",")
     return text[comma + 1 :] if head.startswith(b"data:") and head.endswith(b";base64", 0, max(comma, 0)) else None
+
+
+class Bounded:
+    """What a `Dialect` says of the input of a request that it has measured."""
+
+    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
+        """See `Dialect`."""
+        return bound_tokens(request.bound, rules)
+
+    def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
+        """See `Dialect`."""
+        return guess_tokens(request.bound, rules)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
+from aurixel.dialects.bounds import Bounded
 from aurixel.dialects.faults import error_headers, status_of
 from aurixel.dialects.sse import make_event
 from aurixel.errors import RequestError
@@ -104,3 +105,17 @@ def _response_code(error: RequestError, status: int) -> str:
 
 def _card(card: ModelCard) -> dict[str, Any]:
     return {"id": card.id, "object": "model", "created": card.created_ms // 1000, "owned_by": _OWNER}
+
+
+class OpenAIFamily(Bounded):
+    """What every `Dialect` of the family says alike."""
+
+    family: ClassVar[str] = FAMILY
+
+    def encode_error(self, error: RequestError, request_id: str) -> ErrorReply:
+        """See `Dialect`."""
+        return encode_error(error, request_id)
+
+    def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
+        """See `Dialect`."""
+        return encode_stream_error(error, request_id)

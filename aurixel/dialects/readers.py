@@ -10,7 +10,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from aurixel.dialects.depth import MAX_DEPTH, too_deep
+from aurixel.dialects.depth import too_deep
 from aurixel.dialects.sse import Event, EventSplitter, completed
 from aurixel.dialects.tiers import tier_of
 from aurixel.errors import ProviderError
@@ -36,7 +36,7 @@ def check_text(text: bytes, where: str = "") -> None:
 
     The decoder looks at no text in values that it leaves as they are written, and so finds nothing wrong with them.
     """
-    if len(text) > MAX_DEPTH and too_deep(text):  # nearly every event is shorter, and three calls to be told so are many
+    if too_deep(text):
         raise invalid(f"{where}is nested too deeply")
     if not text.isascii():
         try:

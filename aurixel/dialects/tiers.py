@@ -32,7 +32,7 @@ def tier_of(*said: object) -> str:
 def asked_tier(fields: Fields, *names: str) -> str:
     """The tier that these fields of a request ask for, "" for the plain one."""
     asked = [read_str(fields, name) for name in names if name in fields]
-    return tier_of(*[_NAMELESS if word == "" else word for word in asked]) if asked else ""
+    return tier_of(*[_NAMELESS if word == "" else word for word in asked])
 
 
 def tier_fields(fields: Fields) -> tuple[str, ...]:

@@ -153,8 +153,7 @@ class Books:
 
     def _as_asked(self, counts: Counts) -> Counts:
         """A picture of a size or quality without a price is charged as the one that was asked for, which has one."""
-        most = self.offer.request.most
-        asked = next((name for name in most if name.startswith(_PICTURE)), "") if most else ""
+        asked = next((name for name in self.offer.request.most if name.startswith(_PICTURE)), "")
         if not asked:
             return counts
         unpriced = [name for name in self.offer.price.missing(counts) if name.startswith(_PICTURE)]

@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -40,6 +40,10 @@ class Answer:
         self._connection.close()
         if self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientConnectionError("closed"))
+
+
+# What either way of asking comes back with.
+Response: TypeAlias = aiohttp.ClientResponse | Answer
 
 
 class _Target(NamedTuple):

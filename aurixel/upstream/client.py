@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from aurixel.errors import ProviderError
 from aurixel.plugin.contracts import Body, Outgoing, UpstreamReply
-from aurixel.upstream.at_once import Answer, AtOnce, fits
+from aurixel.upstream.at_once import AtOnce, Response, fits
 from aurixel.upstream.connections import Connector, Link, Poured, Slices, current, read_url, session, timeout_to_connect
 from aurixel.upstream.deadlines import Ticker, Timeouts, Watch
 from aurixel.upstream.faults import Code, fault
@@ -112,7 +112,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         self._watch = Watch(upstream.ticker, timeouts, self._cut)
         self._connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
-        self._response: aiohttp.ClientResponse | Answer | None = None
+        self._response: Response | None = None
         self._poured: Poured | None = None
 
     async def __aenter__(self) -> UpstreamReply:
@@ -204,7 +204,7 @@ class _Call(AbstractAsyncContextManager[UpstreamReply]):
         finally:
             current.reset(token)
 
-    def _judge(self, response: aiohttp.ClientResponse | Answer) -> Reply | Code:
+    def _judge(self, response: Response) -> Reply | Code:
         link = self.link
         if self._watch.expired:
             return "upstream_timeout"

@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from aurixel.upstream.at_once import Answer
+from aurixel.upstream.at_once import Response
 from aurixel.upstream.connections import Link
 from aurixel.upstream.deadlines import Watch
 from aurixel.upstream.faults import Code, fault
@@ -21,7 +21,7 @@ _PIECE: Final = 64 * 1024  # the most that is inflated at once, however much the
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-def open_reply(response: aiohttp.ClientResponse | Answer, link: Link, watch: Watch) -> Reply | None:
+def open_reply(response: Response, link: Link, watch: Watch) -> Reply | None:
     """The reply for a response whose head is here; None if its encoding is not one we can undo."""
     headers = _lower(response.headers)
     coding = headers.get("transfer-encoding", "").strip().lower()
@@ -42,9 +42,7 @@ def open_reply(response: aiohttp.ClientResponse | Answer, link: Link, watch: Wat
 class Reply:
     """An `UpstreamReply`, and its own, single iterator. `end` is the link whose end is the body's, if that is how it ends."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse | Answer, headers: Mapping[str, str], end: Link | None, watch: Watch
-    ) -> None:
+    def __init__(self, response: Response, headers: Mapping[str, str], end: Link | None, watch: Watch) -> None:
         self.status = response.status
         self.headers = headers
         self._content = response.content
@@ -106,7 +104,7 @@ class Inflated(Reply):
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse | Answer,
+        response: Response,
         headers: Mapping[str, str],
         end: Link | None,
         watch: Watch,

@@ -102,9 +102,8 @@ def ttl_of(mark: Mark | None) -> CacheTtl | None:
 
 def field_of(decoder: msgspec.json.Decoder[Any], fields: Fields, name: str, expected: str) -> Any:
     """One field through its decoder; None where it is absent or null."""
-    if name not in fields or (raw := given(fields, name)) is None:
-        return None
-    return decode_field(decoder, raw, name, expected)
+    raw = given(fields, name)
+    return None if raw is None else decode_field(decoder, raw, name, expected)
 
 
 def cited(raw: msgspec.Raw) -> tuple[tuple[Citation, ...], bool]:

@@ -15,7 +15,7 @@ import msgspec
 from aurixel.dialects import anthropic_family
 from aurixel.dialects.anthropic_messages.codec import MessagesCodec
 from aurixel.dialects.anthropic_messages.replies import MessagesReplyReader, MessagesStreamReader
-from aurixel.dialects.bounds import Media, bound_tokens, guess_tokens, measure, raw_string
+from aurixel.dialects.bounds import Bounded, Media, input_bytes, measure, raw_string
 from aurixel.dialects.json_fields import (
     Fields,
     check_content_type,
@@ -35,7 +35,7 @@ from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import read_count
 from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import ClientError, RequestError
-from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
+from aurixel.plugin.contracts import Body, Changes, ErrorReply, ParsedRequest, ReplyReader, StreamReader
 
 # Fields that never become part of the prompt; every other one, unknown ones included, is counted as input.
 _NOT_INPUT: Final = frozenset(
@@ -122,7 +122,7 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 _CACHE_CONTROL: Final = msgspec.json.Decoder(_CacheControl)
 
 
-class AnthropicMessages(MessagesCodec):
+class AnthropicMessages(MessagesCodec, Bounded):
     """The dialect."""
 
     name: ClassVar[str] = "anthropic_messages"
@@ -172,7 +172,7 @@ class AnthropicMessages(MessagesCodec):
             fields=fields,
             bound=measure(
                 reading.media,
-                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
+                text_bytes=input_bytes(fields, _NOT_INPUT),
                 messages=messages,
                 tools=tools,
             ),
@@ -185,14 +185,6 @@ class AnthropicMessages(MessagesCodec):
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`. Usage comes unasked in this dialect."""
         return patched(request.fields, changes, {}, limit_field="max_tokens")
-
-    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return bound_tokens(request.bound, rules)
-
-    def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return guess_tokens(request.bound, rules)
 
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""

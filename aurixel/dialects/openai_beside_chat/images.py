@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final
 
-from aurixel.dialects.bounds import Media, measure
+from aurixel.dialects.bounds import Media, input_bytes, measure
 from aurixel.dialects.json_fields import (
     Fields,
     check_content_type,
@@ -81,7 +81,7 @@ def parse_pictures(dialect: str, fields: Fields, media_in: Callable[[Fields], Me
     if stream and count > 1:
         raise unsupported("n", "A stream of more than one picture")
     _refuse_unpriced(fields)
-    text_bytes = sum(len(raw) for name, raw in fields.items() if name not in NOT_INPUT)
+    text_bytes = input_bytes(fields, NOT_INPUT)
     return ParsedRequest(
         dialect=dialect,
         model=model,

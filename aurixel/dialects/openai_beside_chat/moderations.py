@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from aurixel.dialects.bounds import Media, data_url, measure, raw_string
+from aurixel.dialects.bounds import Media, data_url, input_bytes, measure, raw_string
 from aurixel.dialects.json_fields import (
     Fields,
     check_content_type,
@@ -86,7 +86,7 @@ def _bound(fields: Fields) -> InputBound:
             media.image(data_url(raw_string(part.image_url.url)) if part.image_url else None)
     return measure(
         media,
-        text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
+        text_bytes=input_bytes(fields, _NOT_INPUT),
         messages=len(value) if isinstance(value, list) else 1,
         tools=0,
     )

@@ -12,35 +12,29 @@ from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
-from aurixel.dialects import openai_family
-from aurixel.dialects.bounds import bound_tokens, guess_tokens
+from aurixel.dialects.bounds import guess_tokens
 from aurixel.dialects.json_fields import Fields, read_bool, unpriced
+from aurixel.dialects.openai_family import OpenAIFamily
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import NOTHING, Counts, EventReader, check_text, error_event, invalid, nonzero, part_of
 from aurixel.dialects.sse import COMMENT, Event
 from aurixel.dialects.tiers import asked_tier
-from aurixel.errors import RequestError
-from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, StreamReader
+from aurixel.plugin.contracts import Body, Changes, ModelRules, ParsedRequest, StreamReader
 from aurixel.values import Usage
 
 T = TypeVar("T")
 
 
-class OpenAIMedia:
+class OpenAIMedia(OpenAIFamily):
     """A dialect of the family but for `name`, `operation`, `parse_request` and the readers. The body is JSON unless
     `patch_request` is another's."""
 
     name: ClassVar[str]
     operation: ClassVar[str]
-    family: ClassVar[str] = openai_family.FAMILY
 
     def patch_request(self, request: ParsedRequest, changes: Changes) -> Body:
         """See `Dialect`."""
         return patched(request.fields, changes, {}, limit_field="max_tokens")
-
-    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return bound_tokens(request.bound, rules)
 
     def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
         """See `Dialect`. There is no JSON of messages around the words, and tokens that came as numbers count as such."""
@@ -49,14 +43,6 @@ class OpenAIMedia:
     def stream_reader(self, request: ParsedRequest) -> StreamReader:
         """See `Dialect`. Nobody asks where no request streams."""
         raise NotImplementedError
-
-    def encode_error(self, error: RequestError, request_id: str) -> ErrorReply:
-        """See `Dialect`."""
-        return openai_family.encode_error(error, request_id)
-
-    def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
-        """See `Dialect`."""
-        return openai_family.encode_stream_error(error, request_id)
 
 
 def refuse_tiers(fields: Fields) -> None:

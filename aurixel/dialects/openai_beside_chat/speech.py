@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from aurixel.dialects.bounds import Media, measure
+from aurixel.dialects.bounds import Media, input_bytes, measure
 from aurixel.dialects.json_fields import (
     check_content_type,
     decode_field,
@@ -74,7 +74,7 @@ class OpenAISpeech(OpenAIMedia):
             raise wrong("stream_format", "audio or sse")
         events = stream_format == "sse"
         kind = KINDS.get(read_str(fields, "response_format") or "mp3", ANY_SOUND)
-        text_bytes = sum(len(raw) for name, raw in fields.items() if name not in _NOT_INPUT)
+        text_bytes = input_bytes(fields, _NOT_INPUT)
         return ParsedRequest(
             dialect=self.name,
             model=model,

@@ -230,7 +230,7 @@ class _Transcript:
     def _tell(self) -> None:
         """Instructions that follow each other are one message: not every upstream takes a second, or a list."""
         if self._told and (self._anywhere or not self._out):
-            marked = self._marks and any(MARK in part for part in self._told)
+            marked = any(MARK in part for part in self._told)
             self._out.append({"role": "system", "content": list(self._told) if marked else _joined(self._told)})
             self._told.clear()
         elif self._told:

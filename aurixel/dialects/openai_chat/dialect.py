@@ -11,8 +11,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from aurixel.dialects import openai_family
-from aurixel.dialects.bounds import Media, bound_tokens, data_url, guess_tokens, measure, raw_string
+from aurixel.dialects.bounds import Media, data_url, input_bytes, measure, raw_string
 from aurixel.dialects.json_fields import (
     Fields,
     check_content_type,
@@ -29,11 +28,11 @@ from aurixel.dialects.json_fields import (
 )
 from aurixel.dialects.openai_chat.codec import OpenAIChatCodec
 from aurixel.dialects.openai_chat.replies import WEB_SEARCH, ChatReplyReader, ChatStreamReader
+from aurixel.dialects.openai_family import OpenAIFamily
 from aurixel.dialects.patch import patched
 from aurixel.dialects.stream_options import asked_usage, asking_usage
 from aurixel.dialects.tiers import asked_tier
-from aurixel.errors import RequestError
-from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
+from aurixel.plugin.contracts import Body, Changes, ParsedRequest, ReplyReader, StreamReader
 
 MAX_CHOICES: Final = 128
 # Fields that never become part of the prompt; every other one, unknown ones included, is counted as input.
@@ -122,11 +121,10 @@ _MODALITIES: Final = msgspec.json.Decoder(list[str])
 _CACHE_OPTIONS: Final = msgspec.json.Decoder(_Breakpoint)
 
 
-class OpenAIChat(OpenAIChatCodec):
+class OpenAIChat(OpenAIChatCodec, OpenAIFamily):
     """The dialect."""
 
     name: ClassVar[str] = "openai_chat"
-    family: ClassVar[str] = openai_family.FAMILY
     operation: ClassVar[str] = "chat"
 
     def parse_request(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
@@ -149,7 +147,7 @@ class OpenAIChat(OpenAIChatCodec):
             fields=fields,
             bound=measure(
                 media,
-                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
+                text_bytes=input_bytes(fields, _NOT_INPUT),
                 messages=messages,
                 tools=tools,
             ),
@@ -172,14 +170,6 @@ class OpenAIChat(OpenAIChatCodec):
             fields = {_OLDER if name == _NEWER else name: raw for name, raw in fields.items()}
         return patched(fields, changes, new, limit_field=changes.output_limit_field or _NEWER)
 
-    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return bound_tokens(request.bound, rules)
-
-    def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return guess_tokens(request.bound, rules)
-
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""
         return ChatReplyReader(request, input_tokens)
@@ -187,14 +177,6 @@ class OpenAIChat(OpenAIChatCodec):
     def stream_reader(self, request: ParsedRequest) -> StreamReader:
         """See `Dialect`."""
         return ChatStreamReader(request)
-
-    def encode_error(self, error: RequestError, request_id: str) -> ErrorReply:
-        """See `Dialect`."""
-        return openai_family.encode_error(error, request_id)
-
-    def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
-        """See `Dialect`."""
-        return openai_family.encode_stream_error(error, request_id)
 
 
 # The fields that `_needs` reads: most requests have none of them.

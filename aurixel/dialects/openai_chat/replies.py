@@ -125,8 +125,6 @@ def disjoint(usage: ReportedUsage, calls: Mapping[str, int] = NO_COUNTS) -> Coun
     what the prompt has left is charged as such.
     """
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    if usage.prompt_tokens_details is None and usage.completion_tokens_details is None:
-        return nonzero({"input": prompt, "output": completion, **calls})
     read = written = audio = image = reasoning = spoken = drawn = 0
     if details := usage.prompt_tokens_details:
         read, written = details.cached_tokens or 0, details.cache_write_tokens or 0
@@ -170,11 +168,7 @@ def _calls(request: ParsedRequest) -> Mapping[str, int]:
 
 
 def _message_size(message: _Message) -> int:
-    size = text_size(message.content)
-    if reasoning := message.reasoning_content or message.reasoning:
-        size += text_size(reasoning)
-    if message.refusal:
-        size += text_size(message.refusal)
+    size = text_size(message.content) + text_size(message.reasoning_content or message.reasoning) + text_size(message.refusal)
     if message.tool_calls:
         for call in message.tool_calls:
             size += _function_size(call.function or call.custom)

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from aurixel.dialects import openai_family
-from aurixel.dialects.bounds import Media, bound_tokens, data_url, guess_tokens, measure, raw_string
+from aurixel.dialects.bounds import Media, data_url, input_bytes, measure, raw_string
 from aurixel.dialects.json_fields import (
     Fields,
     check_content_type,
@@ -27,13 +27,14 @@ from aurixel.dialects.json_fields import (
     unsupported,
     wrong,
 )
+from aurixel.dialects.openai_family import OpenAIFamily
 from aurixel.dialects.openai_responses.codec import OpenAIResponsesCodec
 from aurixel.dialects.openai_responses.replies import WEB_SEARCH, ResponsesReplyReader, ResponsesStreamReader
 from aurixel.dialects.patch import patched
 from aurixel.dialects.readers import read_count
 from aurixel.dialects.tiers import asked_tier
 from aurixel.errors import RequestError
-from aurixel.plugin.contracts import Body, Changes, ErrorReply, ModelRules, ParsedRequest, ReplyReader, StreamReader
+from aurixel.plugin.contracts import Body, Changes, ParsedRequest, ReplyReader, StreamReader
 
 # Fields that never become part of the prompt; every other one, unknown ones included, is counted as input.
 _NOT_INPUT: Final = frozenset(
@@ -139,11 +140,10 @@ _MAX_NESTING: Final = 8  # a namespace's tools make one
 _FALSE: Final = b"false"
 
 
-class OpenAIResponses(OpenAIResponsesCodec):
+class OpenAIResponses(OpenAIResponsesCodec, OpenAIFamily):
     """The dialect."""
 
     name: ClassVar[str] = "openai_responses"
-    family: ClassVar[str] = openai_family.FAMILY
     operation: ClassVar[str] = "chat"
 
     def parse_request(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
@@ -164,7 +164,7 @@ class OpenAIResponses(OpenAIResponsesCodec):
             fields=fields,
             bound=measure(
                 reading.media,
-                text_bytes=sum([len(raw) for name, raw in fields.items() if name not in _NOT_INPUT]),
+                text_bytes=input_bytes(fields, _NOT_INPUT),
                 messages=items + (given(fields, "instructions") is not None),
                 tools=reading.count,
             ),
@@ -194,14 +194,6 @@ class OpenAIResponses(OpenAIResponsesCodec):
         """See `CountsTokens`."""
         return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": tokens})
 
-    def bound_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return bound_tokens(request.bound, rules)
-
-    def estimate_input(self, request: ParsedRequest, rules: ModelRules) -> int:
-        """See `Dialect`."""
-        return guess_tokens(request.bound, rules)
-
     def reply_reader(self, request: ParsedRequest, input_tokens: int) -> ReplyReader:
         """See `Dialect`."""
         del request
@@ -211,10 +203,6 @@ class OpenAIResponses(OpenAIResponsesCodec):
         """See `Dialect`."""
         del request
         return ResponsesStreamReader()
-
-    def encode_error(self, error: RequestError, request_id: str) -> ErrorReply:
-        """See `Dialect`."""
-        return openai_family.encode_error(error, request_id)
 
     def encode_stream_error(self, error: RequestError, request_id: str) -> bytes:
         """See `Dialect`."""
